@@ -1,1 +1,27 @@
-//! Sidekey.
+//! Sidekey keeps OAuth away from MCP servers: it connects subjects to providers, keeps their tokens sealed and fresh,
+//! and puts the right one into each API call of a server that knows nothing of OAuth.
+//!
+//! The modules are layers; each may use those above it in this list, never below (`tests/architecture.rs` checks it).
+//!
+//! | layer | module | what lives there |
+//! |---|---|---|
+//! | 0 | [`base`] | secrets, clock, randomness, safe URLs, the outbound HTTP adapter, positions in TOML files |
+//! | 1 | [`model`] | pure data and transitions: connection, token set, flow, handle |
+//! | 1 | [`telemetry`] | logging, metrics, health |
+//! | 2 | [`catalogue`] | provider entries: strict, inheritable, checked |
+//! | 2 | [`oauth`] | what is said to a provider's authorization server and how its replies are understood |
+//! | 2 | [`store`] | durable records, sealing, key ring |
+//! | 3 | [`config`] | the operator's TOML -> valid settings, every problem at once |
+//! | 3 | [`vault`] | the current token of a connection: cache, single flight, refresh, schedule |
+//! | 4 | [`dance`] | connect a subject to a provider: link, begin, callback |
+//! | 5 | [`proxy`] | the data plane on Pingora: MCP server -> provider API |
+//! | 5 | [`portal`] | our own pages and HTTP APIs |
+//! | 6 | [`server`] | composition, listeners, start-up and shutdown |
+//! | 7 | [`cli`] | one sub-command, one file |
+
+pub mod base;
+pub mod catalogue;
+pub mod config;
+pub mod model;
+pub mod oauth;
+pub mod store;

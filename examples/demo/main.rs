@@ -1,2 +1,2 @@
 //! demo
-fn main(){}
+fn main() {}

@@ -1,1 +1,54 @@
-//! A simulated OAuth provider.
+//! A simulated OAuth 2.0 provider: "the SaaS company" of tests and demos.
+//!
+//! One HTTP server plays several companies at once; the first path segment says which
+//! ([`Profile`]). It issues codes and tokens, rotates refresh tokens by the company's rules,
+//! and offers an API that accepts only the access token that is valid *now*. It writes every
+//! token it issued, rotated, saw or killed into a ledger, so that a test can compare what a
+//! client believes with what really happened, and it misbehaves on request.
+//!
+//! Reading order:
+//!
+//! * `simulator` — [`start`], [`Options`], [`Simulator`]: use inside a test process.
+//! * `profile`, `settings` — which companies there are, and what can be changed about each.
+//! * `ledger` — what is written down ([`LedgerSnapshot`]); never a token's value.
+//! * `state` — the one mutex, with ledger, values, codes and faults behind it.
+//!   `rotation` holds the rules by which refresh tokens live and die.
+//! * `server` — accepts connections and sends each request to its endpoint:
+//!   `authorize`, `token` (with `credentials`, `token_reply`), `revoke`, `api`
+//!   (with `api_refusal`, `answers`, `tools`), `control`.
+//! * `faults` — which misbehaviour is due ([`Fault`]); `misbehave` — doing it;
+//!   `connection` — the socket that can be reset under a reply.
+//! * `reply`, `clock`, `random` — small tools.
+//!
+//! It does not use the `sidekey` crate: both follow the same documents independently, which is
+//! what makes one a test of the other.
+
+mod answers;
+mod api;
+mod api_refusal;
+mod authorize;
+mod clock;
+mod connection;
+mod control;
+mod credentials;
+mod faults;
+mod ledger;
+mod misbehave;
+mod profile;
+mod random;
+mod reply;
+mod revoke;
+mod rotation;
+mod server;
+mod settings;
+mod simulator;
+mod state;
+mod token;
+mod token_reply;
+mod tools;
+
+pub use faults::{Endpoint, Fault, FaultKind};
+pub use ledger::{AccessToken, Counters, Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger, RefreshToken};
+pub use profile::Profile;
+pub use settings::{ClientAuth, RequestFormat, Reuse, Rotation, Settings};
+pub use simulator::{Options, Simulator, TlsIdentity, start};

@@ -1,0 +1,174 @@
+//! The provider's API: who may call it, and where a call goes.
+
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Request};
+
+use crate::answers;
+use crate::api_refusal::{self, ApiRefusal};
+use crate::clock;
+use crate::credentials;
+use crate::faults::{Endpoint, FaultKind};
+use crate::misbehave;
+use crate::profile::Profile;
+use crate::reply::{Reply, drain, json};
+use crate::server::Call;
+use crate::tools;
+
+/// A call that was admitted.
+pub(crate) struct Admitted {
+    pub(crate) call: Call,
+    /// The path below the API root, raw.
+    pub(crate) path: String,
+    /// Whose token it was.
+    pub(crate) grant_id: String,
+    pub(crate) realm: String,
+    pub(crate) token_id: String,
+}
+
+impl Admitted {
+    /// What stands for the provider's API origin, as an absolute URL.
+    pub(crate) fn root(&self) -> String {
+        format!("{}/{}/api", self.call.origin, self.call.profile.name())
+    }
+}
+
+/// Answers anything below `/P/api`; `path` is the rest, raw, with its slash.
+pub(crate) async fn answer(call: Call, path: &str, request: Request<Incoming>) -> Reply {
+    let fault = {
+        let mut state = call.shared.lock();
+        let fault = state.due_fault(call.profile, Endpoint::Api);
+        if fault != Some(FaultKind::ResetBeforeReading) {
+            state.profile(call.profile).ledger.counters.api_calls += 1;
+        }
+        fault
+    };
+    let path = path.to_owned();
+    let cutter = call.cutter.clone();
+    misbehave::around(
+        fault,
+        &cutter,
+        |error, description, status| {
+            let body = serde_json::json!({"error": error, "error_description": description});
+            json(status.unwrap_or(400), &body)
+        },
+        async move { serve(call, path, request).await },
+    )
+    .await
+}
+
+async fn serve(call: Call, path: String, request: Request<Incoming>) -> Reply {
+    let (parts, body) = request.into_parts();
+    let admitted = match admit(call, path, &parts) {
+        Ok(admitted) => admitted,
+        Err((profile, refusal)) => {
+            drain(body).await;
+            return api_refusal::reply(profile, refusal);
+        }
+    };
+    if let Some(name) = tools::wanted(&admitted) {
+        return tools::answer(&name, &admitted, &parts, body).await;
+    }
+    answers::answer(&admitted, &parts, body).await
+}
+
+fn admit(call: Call, path: String, parts: &Parts) -> Result<Admitted, (Profile, ApiRefusal)> {
+    let profile = call.profile;
+    let outcome = {
+        let mut state = call.shared.lock();
+        let now = clock::now_ms();
+        let known = state.profile(profile);
+        let token = bearer(profile, &parts.headers);
+        let place = token.and_then(|token| known.access_by_value.get(&token).copied());
+        let mut token_id = None;
+        let outcome = match place {
+            None => Err(ApiRefusal::Unknown),
+            Some(place) => {
+                let grant = &mut known.ledger.grants[place.grant];
+                let token = &mut grant.access_tokens[place.token];
+                token_id = Some(token.id.clone());
+                if !token.is_valid(now) {
+                    Err(ApiRefusal::Expired)
+                } else if !names_realm(profile, &path, &grant.realm) {
+                    Err(ApiRefusal::WrongRealm)
+                } else {
+                    token.used_count += 1;
+                    token.first_used_at_ms.get_or_insert(now);
+                    token.last_used_at_ms = Some(now);
+                    Ok((grant.id.clone(), grant.realm.clone(), token.id.clone()))
+                }
+            }
+        };
+        let counters = &mut known.ledger.counters;
+        let kind = match &outcome {
+            Ok(_) => "api_ok",
+            Err(ApiRefusal::Unknown) => "api_unknown_token",
+            Err(ApiRefusal::Expired) => "api_expired",
+            Err(ApiRefusal::WrongRealm) => "api_wrong_realm",
+        };
+        counters.api_calls_ok += u64::from(outcome.is_ok());
+        counters.api_calls_rejected += u64::from(outcome.is_err());
+        counters.api_calls_expired += u64::from(matches!(outcome, Err(ApiRefusal::Expired)));
+        let detail = format!("{} {path}", parts.method);
+        state.event(profile, kind, token_id.as_deref(), detail);
+        outcome
+    };
+    match outcome {
+        Err(refusal) => Err((profile, refusal)),
+        Ok((grant_id, realm, token_id)) => Ok(Admitted { call, path, grant_id, realm, token_id }),
+    }
+}
+
+/// The token presented. Two `Authorization` headers present none: which one would be meant?
+pub(crate) fn bearer(profile: Profile, headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        return None;
+    }
+    let (scheme, token) = value.split_once(' ')?;
+    let github = profile.is_github();
+    match scheme.to_ascii_lowercase().as_str() {
+        "bearer" => Some(token.trim().to_owned()),
+        "token" if github => Some(token.trim().to_owned()),
+        // As git does over https: x-access-token:TOKEN.
+        "basic" if github => credentials::basic(headers).map(|(_, password)| password),
+        _ => None,
+    }
+}
+
+/// QuickBooks: whether a company path names the token's company. Read as leniently as a careless
+/// server would (escapes and dot segments resolved), so that a smuggled path counts as what it
+/// could reach.
+fn names_realm(profile: Profile, path: &str, realm: &str) -> bool {
+    if profile != Profile::Quickbooks {
+        return true;
+    }
+    let decoded = percent_decoded(path);
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in decoded.split(['/', '\\']) {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            other => segments.push(other),
+        }
+    }
+    match segments.as_slice() {
+        ["v3", "company", named, ..] => *named == realm,
+        ["v3", "company"] => false,
+        _ => true,
+    }
+}
+
+/// The text with its percent escapes resolved, once.
+pub(crate) fn percent_decoded(text: &str) -> String {
+    // `+` means a space in forms only.
+    let protected = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+    url::form_urlencoded::parse(format!("x={protected}").as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,192 @@
+//! The authorization endpoint: where the user's browser is sent.
+
+use url::{Url, form_urlencoded};
+
+use crate::clock;
+use crate::faults::{Endpoint, FaultKind};
+use crate::misbehave;
+use crate::profile::Profile;
+use crate::reply::{Reply, redirect, whole, with_header};
+use crate::server::Call;
+use crate::settings::Settings;
+use crate::state::Code;
+use crate::token::Parameters;
+
+/// Answers `GET /P/authorize`.
+pub(crate) async fn answer(call: Call, query: &str) -> Reply {
+    let parameters = Parameters::from_form(query.as_bytes());
+    let fault = {
+        let mut state = call.shared.lock();
+        let fault = state.due_fault(call.profile, Endpoint::Authorize);
+        if fault != Some(FaultKind::ResetBeforeReading) {
+            state.profile(call.profile).ledger.counters.authorize_calls += 1;
+        }
+        fault
+    };
+    let refused = (call.clone(), parameters.clone());
+    misbehave::around(
+        fault,
+        &call.cutter.clone(),
+        move |error, description, _status| refuse_by_fault(refused, error, description),
+        async move { decide(&call, &parameters) },
+    )
+    .await
+}
+
+fn refuse_by_fault((call, parameters): (Call, Parameters), error: &str, description: Option<&str>) -> Reply {
+    let settings = call.shared.lock().settings(call.profile);
+    match redirect_uri(&parameters) {
+        Ok(to) => send_back_error(&call, &settings, &parameters, to, error, description.unwrap_or_default()),
+        Err(reason) => page(400, &reason),
+    }
+}
+
+fn decide(call: &Call, parameters: &Parameters) -> Reply {
+    let settings = call.shared.lock().settings(call.profile);
+    // Errors about client or redirect URI must not be redirected: it may be an attacker's.
+    let to = match redirect_uri(parameters) {
+        Ok(_) if parameters.get("client_id") != Some(&settings.client_id) => {
+            return page(400, "unknown client_id");
+        }
+        Ok(to) => to,
+        Err(reason) => return page(400, &reason),
+    };
+    if let Err((error, description)) = check(&settings, parameters) {
+        return send_back_error(call, &settings, parameters, to, error, &description);
+    }
+    if let Some(error) = &settings.deny_with {
+        let description = "The simulator was told to refuse.";
+        return send_back_error(call, &settings, parameters, to, error, description);
+    }
+    match parameters.get("decision") {
+        Some("deny") => {
+            let description = "The user refused.";
+            send_back_error(call, &settings, parameters, to, "access_denied", description)
+        }
+        Some("approve") => approve(call, &settings, parameters, to),
+        _ if settings.auto_approve => approve(call, &settings, parameters, to),
+        _ => whole(200, "text/html; charset=utf-8", consent_page(call.profile, parameters)),
+    }
+}
+
+fn redirect_uri(parameters: &Parameters) -> Result<Url, String> {
+    let text = parameters.get("redirect_uri").ok_or("redirect_uri is missing")?;
+    Url::parse(text).map_err(|error| format!("redirect_uri: {error}"))
+}
+
+fn check(settings: &Settings, parameters: &Parameters) -> Result<(), (&'static str, String)> {
+    let invalid = |description: &str| Err(("invalid_request", description.to_owned()));
+    if let Some(name) = &parameters.repeated {
+        return invalid(&format!("{name} is repeated"));
+    }
+    if parameters.get("response_type") != Some("code") {
+        return Err(("unsupported_response_type", "response_type must be code".to_owned()));
+    }
+    match (parameters.get("code_challenge"), parameters.get("code_challenge_method")) {
+        (None, None) if settings.pkce_required => invalid("code_challenge is required"),
+        (None, None) => Ok(()),
+        (Some(challenge), Some("S256")) if challenge.len() == 43 => Ok(()),
+        (Some(_), Some("S256")) => invalid("code_challenge is not a SHA-256"),
+        _ => invalid("code_challenge_method must be S256"),
+    }
+}
+
+fn approve(call: &Call, settings: &Settings, parameters: &Parameters, to: Url) -> Reply {
+    let profile = call.profile;
+    let value = profile.new_code();
+    let asked = |name| parameters.get(name).unwrap_or_default();
+    let code = Code {
+        client_id: settings.client_id.clone(),
+        redirect_uri: asked("redirect_uri").to_owned(),
+        challenge: parameters.get("code_challenge").map(str::to_owned),
+        scope: asked("scope").to_owned(),
+        realm: settings.realm_id.clone(),
+        offline: profile != Profile::Google
+            || asked("access_type") == "offline" && asked("prompt").split(' ').any(|word| word == "consent"),
+        expires_at_ms: Some(clock::now_ms() + clock::milliseconds(settings.code_lifetime_s)),
+        used: false,
+    };
+    {
+        let mut state = call.shared.lock();
+        state.values.codes.push(value.clone());
+        state.profile(profile).codes.insert(value.clone(), code);
+        state.event(profile, "code_issued", None, "");
+    }
+    let mut answer = vec![("code", value.as_str())];
+    if profile == Profile::Quickbooks {
+        answer.push(("realmId", &settings.realm_id));
+    }
+    send_back(call, settings, parameters, to, &answer)
+}
+
+fn send_back_error(
+    call: &Call,
+    settings: &Settings,
+    parameters: &Parameters,
+    to: Url,
+    error: &str,
+    description: &str,
+) -> Reply {
+    call.shared.lock().event(call.profile, "authorize_refused", None, error);
+    let answer = [("error", error), ("error_description", description)];
+    send_back(call, settings, parameters, to, &answer)
+}
+
+fn send_back(call: &Call, settings: &Settings, parameters: &Parameters, mut to: Url, answer: &[(&str, &str)]) -> Reply {
+    {
+        let mut query = to.query_pairs_mut();
+        query.extend_pairs(answer);
+        if let Some(state) = parameters.get("state") {
+            query.append_pair("state", state);
+        }
+        if settings.send_iss {
+            let own = format!("{}/{}", call.origin, call.profile.name());
+            query.append_pair("iss", settings.issuer.as_ref().unwrap_or(&own));
+        }
+    }
+    with_header(redirect(302, to.as_str()), "cache-control", "no-store")
+}
+
+fn consent_page(profile: Profile, parameters: &Parameters) -> String {
+    let name = profile.name();
+    let form = |decision: &str, label: &str| {
+        let fields: String = parameters
+            .iter()
+            .filter(|(field, _)| *field != "decision")
+            .chain([("decision", decision)])
+            .map(|(field, value)| {
+                let (field, value) = (escaped(field), escaped(value));
+                format!("<input type=\"hidden\" name=\"{field}\" value=\"{value}\">")
+            })
+            .collect();
+        let link = parameters.to_query(&[("decision", decision)]);
+        let link = escaped(&format!("/{name}/authorize?{link}"));
+        format!(
+            "<form id=\"{decision}\" method=\"get\" action=\"/{name}/authorize\">{fields}\
+             <button type=\"submit\">{label}</button></form>\
+             <p><a href=\"{link}\">{label}</a></p>\n"
+        )
+    };
+    let scope = escaped(parameters.get("scope").unwrap_or_default());
+    let head = format!("<!doctype html><html lang=\"en\"><title>Simulated {name}</title>\n");
+    let question = format!("<h1>Simulated {name}</h1><p>Give this app access? {scope}</p>\n");
+    [head, question, form("approve", "Approve"), form("deny", "Deny"), "</html>".to_owned()].concat()
+}
+
+fn page(status: u16, reason: &str) -> Reply {
+    let reason = escaped(reason);
+    let html = format!("<!doctype html><title>Error</title><p>{reason}</p>");
+    whole(status, "text/html; charset=utf-8", html)
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+impl Parameters {
+    /// All of these and some more, as a query.
+    fn to_query(&self, more: &[(&str, &str)]) -> String {
+        let own = self.iter().filter(|(name, _)| *name != "decision");
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(own).extend_pairs(more).finish()
+    }
+}

@@ -1,0 +1,107 @@
+//! The companies that can be simulated, and what is fixed about each.
+//!
+//! Facts come from providers' public documentation; what a test may want to change is in
+//! [`Settings`](crate::Settings) instead.
+
+use serde::{Deserialize, Serialize};
+
+use crate::random;
+
+/// One simulated company. Its name is the first path segment of all its URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// QuickBooks Online: the realm arrives with the callback; the value rotates once a day.
+    Quickbooks,
+    /// A GitHub App's user tokens: eight hours, strictly single-use refresh.
+    Github,
+    /// A classic GitHub OAuth App: one access token that never expires, no refresh token.
+    GithubOauthApp,
+    /// Microsoft Entra and Graph: a new refresh token each time, old ones stay valid.
+    Microsoft,
+    /// Google Workspace: one refresh token for ever.
+    Google,
+    /// Notion: JSON token requests, no `expires_in`, reuse revokes the family.
+    Notion,
+    /// GitLab: a refresh repeats the redirect URI and kills the earlier access token.
+    Gitlab,
+    /// Plain RFC 6749, to be bent by settings.
+    Generic,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Profile; 8] = [
+        Profile::Quickbooks,
+        Profile::Github,
+        Profile::GithubOauthApp,
+        Profile::Microsoft,
+        Profile::Google,
+        Profile::Notion,
+        Profile::Gitlab,
+        Profile::Generic,
+    ];
+
+    /// The name in paths, settings and the ledger.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Quickbooks => "quickbooks",
+            Profile::Github => "github",
+            Profile::GithubOauthApp => "github-oauth-app",
+            Profile::Microsoft => "microsoft",
+            Profile::Google => "google",
+            Profile::Notion => "notion",
+            Profile::Gitlab => "gitlab",
+            Profile::Generic => "generic",
+        }
+    }
+
+    /// The profile of that name.
+    pub fn from_name(name: &str) -> Option<Profile> {
+        Profile::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
+    /// Both kinds of GitHub app answer in GitHub's own way.
+    pub(crate) fn is_github(self) -> bool {
+        matches!(self, Profile::Github | Profile::GithubOauthApp)
+    }
+
+    /// A new access token that looks like this company's.
+    pub(crate) fn new_access_token(self) -> String {
+        match self {
+            Profile::Github => format!("ghu_{}", alphanumeric(40)),
+            Profile::GithubOauthApp => format!("gho_{}", alphanumeric(40)),
+            Profile::Google => format!("ya29.{}", random::characters(160)),
+            Profile::Notion => format!("ntn_{}", alphanumeric(46)),
+            Profile::Gitlab => random::hex_digits(64),
+            Profile::Quickbooks | Profile::Microsoft => random::characters(400),
+            Profile::Generic => random::characters(43),
+        }
+    }
+
+    /// A new refresh token that looks like this company's.
+    pub(crate) fn new_refresh_token(self) -> String {
+        match self {
+            Profile::Github | Profile::GithubOauthApp => format!("ghr_{}", alphanumeric(76)),
+            Profile::Google => format!("1//0{}", random::characters(90)),
+            Profile::Notion => format!("nrt_{}", alphanumeric(46)),
+            Profile::Quickbooks => format!("AB11{}", alphanumeric(46)),
+            Profile::Microsoft => format!("0.A{}", random::characters(300)),
+            Profile::Gitlab => random::hex_digits(64),
+            Profile::Generic => random::characters(43),
+        }
+    }
+
+    /// A new authorization code.
+    pub(crate) fn new_code(self) -> String {
+        match self {
+            Profile::Google => format!("4/0{}", random::characters(70)),
+            _ => random::characters(43),
+        }
+    }
+}
+
+/// Tokens of some companies have neither `-` nor `_` after the prefix.
+fn alphanumeric(length: usize) -> String {
+    random::characters(length).replace(['-', '_'], "x")
+}

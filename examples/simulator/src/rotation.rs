@@ -1,0 +1,243 @@
+//! The rules by which tokens are issued, replaced and killed.
+
+use crate::clock;
+use crate::ledger::{AccessToken, Grant, RefreshToken};
+use crate::profile::Profile;
+use crate::settings::{Reuse, Rotation, Settings};
+use crate::state::{Code, Place, State, end_access_tokens, end_grant, fingerprint};
+
+/// What a token reply is made of.
+pub(crate) struct Issued {
+    pub(crate) access_token: String,
+    /// The refresh token's value and place, if the reply carries one.
+    pub(crate) refresh_token: Option<(String, Place)>,
+    pub(crate) refresh_token_id: Option<String>,
+    pub(crate) scope: String,
+    pub(crate) realm: String,
+    pub(crate) grant_id: String,
+    /// Seconds until the refresh token expires: if unused, and in any case.
+    pub(crate) refresh_expires_in_s: Option<u64>,
+    pub(crate) refresh_hard_expires_in_s: Option<u64>,
+}
+
+/// Turns an accepted code into a grant with its first tokens.
+pub(crate) fn open_grant(state: &mut State, profile: Profile, code: &Code) -> Issued {
+    let now = clock::now_ms();
+    let settings = state.settings(profile);
+    let id = state.new_id("grant");
+    let grants = &mut state.profile(profile).ledger.grants;
+    if settings.one_grant {
+        let same_account = grants.iter_mut().filter(|grant| grant.realm == code.realm);
+        same_account.for_each(|grant| end_grant(grant, now, true));
+    }
+    let index = grants.len();
+    grants.push(Grant {
+        id: id.clone(),
+        profile: profile.name().to_owned(),
+        realm: code.realm.clone(),
+        client_id: code.client_id.clone(),
+        redirect_uri: code.redirect_uri.clone(),
+        scope: code.scope.clone(),
+        created_at_ms: now,
+        revoked_at_ms: None,
+        refresh_tokens: Vec::new(),
+        access_tokens: Vec::new(),
+    });
+    let wanted = settings.rotation != Rotation::None && code.offline;
+    let refresh = wanted.then(|| new_refresh_token(state, profile, index, None));
+    let access_token = new_access_token(state, profile, index, None);
+    state.event(profile, "code_exchanged", Some(&id), "");
+    issued(state, profile, index, access_token, refresh, true)
+}
+
+/// Refreshes with a token that exists, or says why not.
+pub(crate) fn refresh(state: &mut State, profile: Profile, presented: Place) -> Result<Issued, String> {
+    let now = clock::now_ms();
+    let settings = state.settings(profile);
+    judge(state, profile, presented, &settings, now)?;
+    let presented_id = use_token(state, profile, presented, &settings, now);
+    let answer = successor(state, profile, presented, &settings, now);
+    let grant = grant_at(state, profile, presented.grant);
+    let lifetime = clock::after(now, settings.refresh_lifetime_s);
+    grant.refresh_tokens[answer.token].expires_at_ms = lifetime;
+    if settings.kills_access {
+        end_access_tokens(grant, now);
+    }
+    let by = Some(presented_id.clone());
+    let access_token = new_access_token(state, profile, presented.grant, by);
+    let repeat = answer != presented || settings.refresh_reply_has_refresh_token;
+    state.event(profile, "refresh_ok", Some(&presented_id), "");
+    Ok(issued(state, profile, presented.grant, access_token, Some(answer), repeat))
+}
+
+/// Whether a refresh token may be used now. Noticing reuse has consequences.
+fn judge(state: &mut State, profile: Profile, place: Place, settings: &Settings, now: u64) -> Result<(), String> {
+    let hard_limit = settings.refresh_hard_lifetime_s;
+    let grant = grant_at(state, profile, place.grant);
+    let token = grant.refresh_tokens[place.token].clone();
+    let too_old = clock::after(grant.created_at_ms, hard_limit).is_some_and(|end| now >= end);
+    if grant.revoked_at_ms.is_some() {
+        return Err("the grant was revoked".to_owned());
+    }
+    if token.dead_at_ms.is_some_and(|dead| now >= dead) {
+        return Err(punish_reuse(state, profile, place, settings, &token, now));
+    }
+    if too_old || !token.is_valid(now) {
+        return Err("the refresh token expired".to_owned());
+    }
+    Ok(())
+}
+
+fn punish_reuse(
+    state: &mut State,
+    profile: Profile,
+    place: Place,
+    settings: &Settings,
+    token: &RefreshToken,
+    now: u64,
+) -> String {
+    if token.superseded_at_ms.is_none() {
+        return "the refresh token is dead".to_owned();
+    }
+    state.profile(profile).ledger.counters.reuse_detected += 1;
+    state.event(profile, "reuse_detected", Some(&token.id), "");
+    if settings.reuse == Reuse::RevokeFamily {
+        let grant = grant_at(state, profile, place.grant);
+        end_grant(grant, now, settings.revoke_access_on_reuse);
+        let id = grant.id.clone();
+        state.event(profile, "family_revoked", Some(&id), "after reuse");
+    }
+    "the refresh token was already used".to_owned()
+}
+
+/// Notes the use, and lets it end the predecessor where that is the rule.
+fn use_token(state: &mut State, profile: Profile, place: Place, settings: &Settings, now: u64) -> String {
+    let grant = grant_at(state, profile, place.grant);
+    let token = &mut grant.refresh_tokens[place.token];
+    token.used_count += 1;
+    token.first_used_at_ms.get_or_insert(now);
+    let (id, parent) = (token.id.clone(), token.parent.clone());
+    if settings.rotation == Rotation::UntilSuccessor {
+        let parent = grant.refresh_tokens.iter_mut().find(|token| Some(&token.id) == parent.as_ref());
+        if let Some(parent) = parent {
+            parent.dead_at_ms = Some(parent.dead_at_ms.map_or(now, |dead| dead.min(now)));
+        }
+    }
+    id
+}
+
+/// The refresh token that follows the presented one: possibly itself.
+fn successor(state: &mut State, profile: Profile, presented: Place, settings: &Settings, now: u64) -> Place {
+    let tokens = &mut grant_at(state, profile, presented.grant).refresh_tokens;
+    let token = &tokens[presented.token];
+    let issued_at = token.issued_at_ms;
+    match settings.rotation {
+        Rotation::Static | Rotation::None => return presented,
+        Rotation::Interval if token.superseded_at_ms.is_some() => {
+            // Only the newest value is ever handed out.
+            let token = tokens.len() - 1;
+            return Place { token, ..presented };
+        }
+        Rotation::Interval if now < issued_at + clock::milliseconds(settings.interval_s) => {
+            return presented;
+        }
+        _ => {}
+    }
+    let old = &mut tokens[presented.token];
+    if old.superseded_at_ms.is_none() {
+        old.superseded_at_ms = Some(now);
+        old.dead_at_ms = match settings.rotation {
+            Rotation::SingleUse => Some(now),
+            Rotation::Interval | Rotation::Leeway => Some(now + clock::milliseconds(settings.grace_s)),
+            Rotation::UntilSuccessor => clock::after(now, settings.grace_s),
+            Rotation::Overlap | Rotation::Static | Rotation::None => None,
+        };
+    }
+    let parent = Some(old.id.clone());
+    new_refresh_token(state, profile, presented.grant, parent)
+}
+
+fn new_refresh_token(state: &mut State, profile: Profile, grant: usize, parent: Option<String>) -> Place {
+    let now = clock::now_ms();
+    let value = profile.new_refresh_token();
+    let id = state.new_id("rt");
+    state.values.refresh_tokens.push(value.clone());
+    let known = state.profile(profile);
+    let expires_at_ms = clock::after(now, known.settings.refresh_lifetime_s);
+    let tokens = &mut known.ledger.grants[grant].refresh_tokens;
+    let token = tokens.len();
+    tokens.push(RefreshToken {
+        id: id.clone(),
+        value_sha256: fingerprint(&value),
+        issued_at_ms: now,
+        expires_at_ms,
+        parent,
+        first_used_at_ms: None,
+        used_count: 0,
+        committed: true,
+        replied: false,
+        reply_failed: false,
+        superseded_at_ms: None,
+        dead_at_ms: None,
+    });
+    let place = Place { grant, token };
+    known.refresh_by_value.insert(value.clone(), place);
+    known.refresh_values.insert(id, value);
+    place
+}
+
+fn new_access_token(state: &mut State, profile: Profile, grant: usize, issued_by: Option<String>) -> String {
+    let now = clock::now_ms();
+    let value = profile.new_access_token();
+    let id = state.new_id("at");
+    state.values.access_tokens.push(value.clone());
+    let known = state.profile(profile);
+    let expires_at_ms = clock::after(now, known.settings.access_lifetime_s);
+    let tokens = &mut known.ledger.grants[grant].access_tokens;
+    let token = tokens.len();
+    tokens.push(AccessToken {
+        id,
+        value_sha256: fingerprint(&value),
+        issued_at_ms: now,
+        issued_by,
+        expires_at_ms,
+        dead_at_ms: None,
+        used_count: 0,
+        first_used_at_ms: None,
+        last_used_at_ms: None,
+    });
+    known.access_by_value.insert(value.clone(), Place { grant, token });
+    value
+}
+
+/// Collects what the reply needs; `repeat` is whether it may carry the refresh token.
+fn issued(
+    state: &mut State,
+    profile: Profile,
+    grant: usize,
+    access_token: String,
+    refresh: Option<Place>,
+    repeat: bool,
+) -> Issued {
+    let now = clock::now_ms();
+    let known = state.profile(profile);
+    let grant = &known.ledger.grants[grant];
+    let token = refresh.map(|place| &grant.refresh_tokens[place.token]);
+    let hard_end = clock::after(grant.created_at_ms, known.settings.refresh_hard_lifetime_s);
+    let seconds_left = |end: u64| end.saturating_sub(now).div_ceil(1000);
+    let value = token.and_then(|token| known.refresh_values.get(&token.id));
+    Issued {
+        access_token,
+        refresh_token: value.cloned().zip(refresh).filter(|_| repeat),
+        refresh_token_id: token.map(|token| token.id.clone()),
+        scope: grant.scope.clone(),
+        realm: grant.realm.clone(),
+        grant_id: grant.id.clone(),
+        refresh_expires_in_s: token.and_then(|token| token.expires_at_ms).map(seconds_left),
+        refresh_hard_expires_in_s: hard_end.map(seconds_left),
+    }
+}
+
+fn grant_at(state: &mut State, profile: Profile, index: usize) -> &mut Grant {
+    &mut state.profile(profile).ledger.grants[index]
+}

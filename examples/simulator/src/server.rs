@@ -1,0 +1,130 @@
+//! Accepts connections and sends each request to its endpoint.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::HOST;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::connection::{CuttableStream, Cutter};
+use crate::profile::Profile;
+use crate::reply::{Reply, drain, json as json_reply, watched};
+use crate::state::Shared;
+use crate::{api, authorize, clock, control, revoke, token};
+
+/// What endpoints know about a request besides itself.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) profile: Profile,
+    pub(crate) cutter: Cutter,
+    /// Scheme and authority that the client used.
+    pub(crate) origin: String,
+}
+
+/// What connections have in common.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Serves until its task is aborted, which also ends all connections.
+    pub(crate) async fn run(self, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(self.clone().connection(stream));
+                    }
+                    // Out of file descriptors, most likely: some will be free again soon.
+                    Err(_) => clock::sleep(Duration::from_millis(20)).await,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    async fn connection(self, stream: TcpStream) {
+        // Streams must arrive piece by piece. Without the option they are only less punctual.
+        let _ = stream.set_nodelay(true);
+        let cutter = Cutter::default();
+        let stream = CuttableStream::new(stream, cutter.clone());
+        match self.tls.clone() {
+            None => self.http(stream, cutter).await,
+            Some(acceptor) => {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    self.http(stream, cutter).await;
+                }
+            }
+        }
+    }
+
+    async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, cutter: Cutter) {
+        let on_request = cutter.clone();
+        let service = service_fn(move |request| {
+            let (server, cutter) = (self.clone(), on_request.clone());
+            async move { Ok::<_, Infallible>(watched(server.answer(cutter, request).await)) }
+        });
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            // How a client ends its connection is its own business.
+            _ = serving => {}
+            () = cutter.asked() => {}
+        }
+    }
+
+    async fn answer(self, cutter: Cutter, request: Request<Incoming>) -> Reply {
+        let path = request.uri().path().trim_start_matches('/').to_owned();
+        let (first, rest) = path.split_once('/').unwrap_or((&path, ""));
+        if first == "control" {
+            return control::answer(&self.shared, rest, request).await;
+        }
+        let Some(profile) = Profile::from_name(first) else {
+            return not_found(request).await;
+        };
+        let call = Call { origin: self.origin(&request), shared: self.shared, profile, cutter };
+        let method = request.method().clone();
+        match (&method, rest) {
+            (&Method::GET, "authorize") => {
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                authorize::answer(call, &query).await
+            }
+            (&Method::POST, "token") => token::answer(call, request).await,
+            (&Method::POST, "revoke") => revoke::answer(call, request).await,
+            _ if revoke::is_github_revocation(profile, &method, rest) => revoke::answer(call, request).await,
+            _ => match rest.strip_prefix("api") {
+                Some(path) if path.is_empty() || path.starts_with('/') => api::answer(call, path, request).await,
+                _ => not_found(request).await,
+            },
+        }
+    }
+
+    fn origin(&self, request: &Request<Incoming>) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let host = request.headers().get(HOST);
+        match host.and_then(|host| host.to_str().ok()) {
+            Some(host) => format!("{scheme}://{host}"),
+            None => format!("{scheme}://{}", self.address),
+        }
+    }
+}
+
+async fn not_found(request: Request<Incoming>) -> Reply {
+    drain(request.into_body()).await;
+    json_reply(404, &json!({"error": "the simulator has nothing here"}))
+}

@@ -1,0 +1,194 @@
+//! A running simulator, and its options.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::control;
+use crate::faults::Fault;
+use crate::ledger::{IssuedValues, LedgerSnapshot};
+use crate::profile::Profile;
+use crate::server::Server;
+use crate::settings::Settings;
+use crate::state::Shared;
+
+/// Options of one simulator.
+#[derive(Clone)]
+pub struct Options {
+    /// Where to listen. Default: a free port on 127.0.0.1.
+    pub listen: SocketAddr,
+    /// Serve HTTPS with this identity. Default: plain HTTP.
+    pub tls: Option<TlsIdentity>,
+    /// Settings other than [`Settings::of`], by profile name.
+    pub settings: Vec<(String, Settings)>,
+}
+
+/// A server certificate and its key.
+#[derive(Clone)]
+pub struct TlsIdentity {
+    /// The chain, the server's own certificate first.
+    pub certificate_pem: String,
+    /// The private key.
+    pub key_pem: String,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls: None, settings: Vec::new() }
+    }
+}
+
+/// A running simulator. Dropping it stops it as well.
+pub struct Simulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    scheme: &'static str,
+    serving: JoinHandle<()>,
+}
+
+/// Starts a simulator on the current Tokio runtime.
+///
+/// # Errors
+/// When the address cannot be used, a profile does not exist or the certificate is no good.
+pub async fn start(options: Options) -> io::Result<Simulator> {
+    let mut initial = BTreeMap::new();
+    for (name, settings) in options.settings {
+        let profile = Profile::from_name(&name).ok_or_else(|| unknown_profile(&name))?;
+        initial.insert(profile, settings);
+    }
+    let tls = options.tls.as_ref().map(acceptor).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let listener = TcpListener::bind(options.listen).await?;
+    let address = listener.local_addr()?;
+    let shared = Shared::new(initial);
+    let server = Server { shared: Arc::clone(&shared), tls, address };
+    let serving = tokio::spawn(server.run(listener));
+    Ok(Simulator { shared, address, scheme, serving })
+}
+
+impl Simulator {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its root URL, e.g. `http://127.0.0.1:4000`; profiles are below.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Everything that happened so far.
+    pub fn ledger(&self) -> LedgerSnapshot {
+        self.shared.lock().snapshot()
+    }
+
+    /// Every secret value that ever existed here, to search logs and stores for.
+    pub fn issued_values(&self) -> IssuedValues {
+        self.shared.lock().values.clone()
+    }
+
+    /// Changes a profile's settings. `change` must not call the simulator.
+    ///
+    /// # Panics
+    /// When there is no such profile: a test's typing error.
+    pub fn set(&self, profile: &str, change: impl FnOnce(&mut Settings)) {
+        let profile = named(profile);
+        let mut state = self.shared.lock();
+        change(&mut state.profile(profile).settings);
+        state.remember_secrets();
+    }
+
+    /// A profile's settings now.
+    ///
+    /// # Panics
+    /// When there is no such profile.
+    pub fn settings(&self, profile: &str) -> Settings {
+        self.shared.lock().settings(named(profile))
+    }
+
+    /// Has calls go wrong from now on.
+    ///
+    /// # Panics
+    /// When the fault names no profile or no final status.
+    pub fn add_fault(&self, fault: Fault) {
+        if let Err(reason) = fault.check() {
+            panic!("{reason}");
+        }
+        self.shared.lock().faults.add(fault);
+    }
+
+    /// Has nothing go wrong from now on.
+    pub fn clear_faults(&self) {
+        self.shared.lock().faults.clear();
+    }
+
+    /// Lets all access tokens of a profile expire now. Returns how many.
+    ///
+    /// # Panics
+    /// When there is no such profile.
+    pub fn expire(&self, profile: &str) -> usize {
+        control::expire(&self.shared, named(profile))
+    }
+
+    /// The user takes all consent back at the company. Returns how many grants died.
+    ///
+    /// # Panics
+    /// When there is no such profile.
+    pub fn revoke(&self, profile: &str) -> usize {
+        control::revoke(&self.shared, named(profile))
+    }
+
+    /// Forgets grants, codes, counters, events and faults; settings are as at the start.
+    /// Issued values stay known, for leak searches.
+    pub fn reset(&self) {
+        self.shared.lock().reset();
+    }
+
+    /// Stops: connections break, new ones are refused.
+    pub async fn stop(mut self) {
+        self.serving.abort();
+        // Aborted on purpose; this waits until the port is free.
+        let _ = (&mut self.serving).await;
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn named(profile: &str) -> Profile {
+    match Profile::from_name(profile) {
+        Some(profile) => profile,
+        None => panic!("the simulator has no profile {profile:?}"),
+    }
+}
+
+fn unknown_profile(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("no profile {name:?}"))
+}
+
+fn acceptor(identity: &TlsIdentity) -> io::Result<TlsAcceptor> {
+    let chain = CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(io::Error::other)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(io::Error::other)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

@@ -1,0 +1,12 @@
+//! The simulator, seen from outside: over sockets, with a client that hides nothing.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests, in real time")]
+
+mod api;
+mod client;
+mod control;
+mod faults;
+mod flow;
+mod rotation;
+mod shapes;
+mod tls;
+mod user;

@@ -1,0 +1,15 @@
+//! The catalogue: what Sidekey knows about each provider, declared in TOML.
+//!
+//! The bundled files are `config/providers/*.toml`; an operator's own directory may hold further ones and replacements.
+//! [`load`] lays a file over the one it `extends`, applies the chosen environment and the operator's inputs, checks the
+//! result, and returns a typed [`Entry`]. Nothing about a particular provider stands in Rust.
+
+mod builtin;
+pub mod entry;
+pub mod load;
+pub mod provider;
+pub mod template;
+
+pub use entry::Entry;
+pub use load::{Catalogue, Selection};
+pub use provider::{Api, Client, Provider};

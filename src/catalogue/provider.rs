@@ -1,0 +1,229 @@
+//! A provider as configured: its entry, our registration there, and its APIs ready for the data plane.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::base::safe_url::SafeUrl;
+use crate::base::secret::Secret;
+use crate::catalogue::entry::{ApiEntry, Credential, DeclaredHeaders, Entry};
+use crate::catalogue::template::{self, Piece};
+use crate::model::names::ProviderName;
+
+/// A provider that subjects can connect to.
+pub struct Provider {
+    /// The key of its table in the configuration.
+    pub name: ProviderName,
+    /// What is known about it.
+    pub entry: Entry,
+    /// Our registration there.
+    pub client: Client,
+    /// Where it sends browsers back to: `{public_url}/callback/{name}`.
+    pub redirect_uri: String,
+    /// The scopes to ask for.
+    pub scopes: Vec<String>,
+    /// The enabled APIs.
+    pub apis: Vec<Arc<Api>>,
+}
+
+/// What an operator chose of a provider's scopes and APIs.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Exactly these scopes; else those of the entry and of the enabled APIs.
+    pub scopes: Option<Vec<String>>,
+    /// These APIs; else the entry's default one.
+    pub apis: Option<Vec<String>>,
+}
+
+impl Provider {
+    /// Puts entry, registration and choice together; what does not fit is named, with the key of the choice.
+    pub fn new(
+        name: ProviderName,
+        entry: Entry,
+        client: Client,
+        redirect_uri: String,
+        choice: &Choice,
+    ) -> Result<Self, (&'static str, String)> {
+        let wanted = choice.apis.clone().unwrap_or_else(|| vec![entry.default_api.clone()]);
+        let mut apis = Vec::new();
+        let mut scopes = entry.authorize.scopes.clone();
+        for wanted in &wanted {
+            let Some(api) = entry.apis.get(wanted) else {
+                let known: Vec<&String> = entry.apis.keys().collect();
+                return Err(("apis", format!("{wanted:?} is not an API of this provider; it has {known:?}")));
+            };
+            apis.push(Arc::new(Api::prepare(&name, wanted, api, &entry).map_err(|why| ("entry", why))?));
+            scopes.extend(api.scopes.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
+        }
+        let scopes = choice.scopes.clone().unwrap_or(scopes);
+        Ok(Self { name, entry, client, redirect_uri, scopes, apis })
+    }
+}
+
+/// Our registration at a provider.
+#[derive(Debug)]
+pub struct Client {
+    /// `client_id`.
+    pub id: String,
+    /// `client_secret`; a public client has none.
+    pub secret: Option<Secret>,
+}
+
+/// One API, prepared so that a request needs no parsing of declarations.
+pub struct Api {
+    /// The name in the entry.
+    pub name: String,
+    /// Whose API it is.
+    pub provider: ProviderName,
+    /// Where it is.
+    pub origin: Origin,
+    /// What may be called.
+    pub paths: Vec<PathPrefix>,
+    /// Where `%2F` is allowed.
+    pub encoded_slash_paths: Vec<PathPrefix>,
+    /// Where the token goes.
+    pub credential: PreparedCredential,
+    /// Set, whatever the caller sent.
+    pub always: Vec<(HeaderName, String)>,
+    /// Set where the caller sent none.
+    pub default: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Where an API is.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// Always there.
+    Fixed(SafeUrl),
+    /// Where the connection says, within bounds.
+    Captured {
+        /// A text with `{name}`s of captured values.
+        template: String,
+        /// How the host must end.
+        suffixes: Vec<String>,
+    },
+}
+
+/// Where the token goes, ready for use.
+#[derive(Clone, Debug)]
+pub struct PreparedCredential {
+    /// The request header.
+    pub header: HeaderName,
+    /// How its value is written.
+    pub declared: Credential,
+}
+
+/// A path prefix, split into segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPrefix(pub Vec<PathSegment>);
+
+/// One segment of a path prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathSegment {
+    /// Must be equal.
+    Literal(String),
+    /// Stands for a captured value.
+    Captured(String),
+}
+
+impl PathPrefix {
+    /// From a text such as `/v3/company/{realm_id}/`.
+    pub fn parse(text: &str) -> Self {
+        let segment = |segment: &str| match template::parse(segment).as_slice() {
+            [Piece::Variable(name)] => PathSegment::Captured(name.clone()),
+            _ => PathSegment::Literal(segment.to_owned()),
+        };
+        Self(text.split('/').filter(|segment| !segment.is_empty()).map(segment).collect())
+    }
+}
+
+impl Api {
+    /// Prepares one API of an entry; what the entry's own checks let through but HTTP does not is named.
+    pub fn prepare(provider: &ProviderName, name: &str, api: &ApiEntry, entry: &Entry) -> Result<Self, String> {
+        let origin = if template::variables(&api.origin).is_empty() {
+            Origin::Fixed(origin(&api.origin)?)
+        } else {
+            Origin::Captured { template: api.origin.clone(), suffixes: api.origin_suffixes.clone() }
+        };
+        let declared = api.credential.clone().unwrap_or_else(|| entry.api.credential.clone());
+        let (mut always, mut default) = (Vec::new(), Vec::new());
+        for headers in [&entry.api.headers, &api.headers] {
+            prepare_headers(headers, &mut always, &mut default)?;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            provider: provider.clone(),
+            origin,
+            paths: api.paths.iter().map(|path| PathPrefix::parse(path)).collect(),
+            encoded_slash_paths: api.encoded_slash_paths.iter().map(|path| PathPrefix::parse(path)).collect(),
+            credential: PreparedCredential { header: header_name(&declared.header)?, declared },
+            always,
+            default,
+        })
+    }
+}
+
+/// A URL that is nothing but an origin.
+pub fn origin(text: &str) -> Result<SafeUrl, String> {
+    let url: SafeUrl = text.parse()?;
+    if url.url().path() == "/" && url.url().query().is_none() {
+        Ok(url)
+    } else {
+        Err(format!("{text:?} is more than an origin: scheme, host and port"))
+    }
+}
+
+fn prepare_headers(
+    declared: &DeclaredHeaders,
+    always: &mut Vec<(HeaderName, String)>,
+    default: &mut Vec<(HeaderName, HeaderValue)>,
+) -> Result<(), String> {
+    for (name, value) in &declared.always {
+        always.push((header_name(name)?, value.clone()));
+    }
+    for (name, value) in &declared.default {
+        let prepared = HeaderValue::from_str(value).map_err(|_| format!("{value:?} is not a header value"))?;
+        default.push((header_name(name)?, prepared));
+    }
+    Ok(())
+}
+
+fn header_name(name: &str) -> Result<HeaderName, String> {
+    name.parse().map_err(|_| format!("{name:?} is not a header name"))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::catalogue::{Catalogue, Selection};
+
+    /// A bundled entry with a made-up registration.
+    pub fn provider(name: &str) -> Provider {
+        let selection = Selection { client_id: "client-1".to_owned(), ..Selection::default() };
+        let entry = Catalogue::bundled().select(name, &selection).expect("sound");
+        let name: ProviderName = name.parse().expect("a name");
+        let client = Client { id: "client-1".to_owned(), secret: Some(Secret::new("s3cret/+")) };
+        let redirect_uri = format!("https://sidekey.example/callback/{name}");
+        Provider::new(name, entry, client, redirect_uri, &Choice::default()).expect("sound")
+    }
+
+    #[test]
+    fn path_prefixes_are_split_once() {
+        let prefix = PathPrefix::parse("/v3/company/{realm_id}/");
+        let literal = |text: &str| PathSegment::Literal(text.to_owned());
+        assert_eq!(prefix.0, [literal("v3"), literal("company"), PathSegment::Captured("realm_id".to_owned())]);
+        assert_eq!(PathPrefix::parse("/").0, []);
+    }
+
+    #[test]
+    fn an_origin_is_no_more_than_that() {
+        assert!(origin("https://a.example:8443").is_ok() && origin("https://a.example/").is_ok());
+        assert!(origin("https://a.example/v1").is_err() && origin("http://a.example").is_err());
+    }
+
+    #[test]
+    fn scopes_are_those_of_the_enabled_apis() {
+        let google = provider("google");
+        assert_eq!(google.scopes, ["openid", "email", "https://www.googleapis.com/auth/calendar"]);
+        assert_eq!(google.apis.len(), 1);
+    }
+}

@@ -1,0 +1,309 @@
+//! Reading `sidekey.toml`: shape first, then sense, then the secrets it refers to. Nothing stops at the first problem.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::base::safe_url::SafeUrl;
+use crate::base::secret::Secret;
+use crate::base::toml_document::{Document, Problem, join};
+use crate::base::toml_schema::{Completeness, check, schema_of};
+use crate::catalogue::load::SelectError;
+use crate::catalogue::provider::Choice;
+use crate::catalogue::{Catalogue, Client, Provider, Selection};
+use crate::config::file::{ConfigFile, ProviderTable, TimeoutsTable};
+use crate::config::secret_ref::SecretRef;
+use crate::config::settings::{Egress, Public, Settings, Timeouts, Tls};
+use crate::model::names::{ProviderName, Subject};
+use crate::model::token_set::RefreshAhead;
+use crate::store::keyring::{KeyRing, parse_key};
+
+/// Reads the file at `path` and everything it refers to.
+pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Settings, Vec<Problem>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => load_text(path, &text, environment),
+        Err(error) => {
+            let message = format!("cannot read the configuration: {error}");
+            let problem = Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None };
+            Err(vec![problem.with_hint("`sidekey init` writes one to start from")])
+        }
+    }
+}
+
+/// The same for a text that was read already; relative paths in it start at the directory of `path`.
+pub fn load_text(
+    path: &Path,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, Vec<Problem>> {
+    let document = Document::parse(path, text)?;
+    let mut problems = check(&document, &schema_of::<ConfigFile>(), Completeness::Whole);
+    let file = readable_part(&document, &problems);
+    let home = path.parent().unwrap_or(Path::new("")).to_owned();
+    let mut loader = Loader { document: &document, home, environment, problems: Vec::new() };
+    let settings = file.and_then(|file| loader.settings(&file));
+    problems.append(&mut loader.problems);
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(settings),
+        _ => {
+            problems.sort();
+            problems.dedup();
+            Err(problems)
+        }
+    }
+}
+
+/// The file without what is malformed in it, so that the rest is checked for sense all the same.
+fn readable_part(document: &Document, problems: &[Problem]) -> Option<ConfigFile> {
+    let mut value = document.value.clone();
+    for problem in problems {
+        let mut keys: Vec<&str> = problem.key.split(['.', '[']).collect();
+        if keys.first() == Some(&"providers") {
+            keys.truncate(2);
+        }
+        remove(&mut value, &keys);
+    }
+    serde_json::from_value(value).ok()
+}
+
+fn remove(value: &mut Value, keys: &[&str]) {
+    match (value, keys) {
+        (Value::Object(map), [last]) => {
+            map.remove(*last);
+        }
+        (Value::Object(map), [first, rest @ ..]) => {
+            if let Some(Value::Array(_)) = map.get(*first) {
+                map.remove(*first);
+            } else if let Some(inner) = map.get_mut(*first) {
+                remove(inner, rest);
+            }
+        }
+        _ => {}
+    }
+}
+
+struct Loader<'a> {
+    document: &'a Document,
+    home: PathBuf,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<Problem>,
+}
+
+impl Loader<'_> {
+    fn settings(&mut self, file: &ConfigFile) -> Option<Settings> {
+        let public_listen = self.address("public.listen", &file.public.listen);
+        let egress = self.egress(file);
+        let metrics_listen = self.address("metrics.listen", &file.metrics.listen);
+        let tls = self.tls(file);
+        let public_url =
+            self.public_url(file, [public_listen, egress.as_ref().map(|egress| egress.listen), metrics_listen]);
+        let keys = self.keys(file);
+        let providers = self.providers(file, public_url.as_ref());
+        let store_directory = self.home.join(&file.store.directory);
+        let admin_socket = match &file.admin.socket {
+            Some(socket) => self.home.join(socket),
+            None => store_directory.join("admin.sock"),
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Some(Settings {
+            public_url: public_url?,
+            threads: file.threads.unwrap_or(processors),
+            public: Public { listen: public_listen?, tls: tls? },
+            egress: egress?,
+            admin_socket,
+            metrics_listen: metrics_listen?,
+            store_directory,
+            keys: keys?,
+            log_format: file.logging.format,
+            log_level: file.logging.level,
+            refresh_ahead: RefreshAhead { buffer: file.refresh.ahead.0, largest_share: file.refresh.largest_share },
+            timeouts: timeouts(&file.timeouts),
+            providers,
+        })
+    }
+
+    fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.problems.push(self.document.problem(key, message));
+    }
+
+    fn problem_with_hint(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(self.document.problem(key, message).with_hint(hint));
+    }
+
+    fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {
+        text.parse().map_err(|_| self.problem(key, format!("{text:?} is not an address"))).ok()
+    }
+
+    fn egress(&mut self, file: &ConfigFile) -> Option<Egress> {
+        let listen = self.address("egress.listen", &file.egress.listen)?;
+        let mut subject = None;
+        if let Some(text) = &file.egress.subject {
+            subject = self.parsed::<Subject>("egress.subject", text, Subject::EXPECTED);
+            if !listen.ip().is_loopback() {
+                self.problem_with_hint(
+                    "egress.subject",
+                    format!("a fixed subject is only allowed on a loopback address, and egress.listen is {listen}"),
+                    "listen on 127.0.0.1, or remove it and give every caller a handle",
+                );
+            }
+        }
+        Some(Egress { listen, subject, hosts: file.egress.hosts.iter().map(|host| host.to_lowercase()).collect() })
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self, key: &str, text: &str, expected: &str) -> Option<T> {
+        text.parse().map_err(|_| self.problem(key, format!("{text:?} is not allowed here; expected {expected}"))).ok()
+    }
+
+    fn public_url(&mut self, file: &ConfigFile, listeners: [Option<SocketAddr>; 3]) -> Option<SafeUrl> {
+        let [public, ..] = listeners;
+        if let Some(url) = &file.public_url {
+            if url.url().path() != "/" || url.url().query().is_some() {
+                self.problem("public_url", "has a path; expected scheme, host and port only");
+            }
+            return Some(url.clone());
+        }
+        if listeners.iter().flatten().all(|address| address.ip().is_loopback()) {
+            let scheme = if file.public.tls.is_some() { "https" } else { "http" };
+            return format!("{scheme}://{}", public?).parse().ok();
+        }
+        self.problem_with_hint(
+            "public_url",
+            "is missing; it is required because not every listener is on a loopback address",
+            "for example \"https://sidekey.example.com\"; redirect URIs are made from it",
+        );
+        None
+    }
+
+    /// `None` if it is wrong, `Some(None)` if there is none.
+    fn tls(&mut self, file: &ConfigFile) -> Option<Option<Tls>> {
+        let Some(table) = &file.public.tls else { return Some(None) };
+        let path = self.home.join(&table.certificate);
+        let certificate = std::fs::read_to_string(&path).map_err(|error| {
+            self.problem("public.tls.certificate", format!("cannot read {}: {error}", path.display()))
+        });
+        let key = self.secret("public.tls.key", &table.key);
+        Some(Some(Tls { certificate: certificate.ok()?, key: key? }))
+    }
+
+    fn secret(&mut self, key: &str, reference: &SecretRef) -> Option<Secret> {
+        reference.read(&self.home, self.environment).map_err(|why| self.problem(key, why)).ok()
+    }
+
+    fn keys(&mut self, file: &ConfigFile) -> Option<KeyRing> {
+        if file.store.keys.is_empty() {
+            if !self.document.holds("store.keys") || self.document.value["store"]["keys"] == serde_json::json!([]) {
+                self.problem_with_hint(
+                    "store.keys",
+                    "is missing; without a key nothing can be stored",
+                    "make one with `sidekey keys generate`, keep it in a file of mode 0600, and write keys = [\"file:PATH\"]",
+                );
+            }
+            return None;
+        }
+        let mut keys = Vec::new();
+        for (index, reference) in file.store.keys.iter().enumerate() {
+            let path = format!("store.keys[{index}]");
+            let Some(text) = self.secret(&path, reference) else { continue };
+            match parse_key(&text) {
+                Ok(key) => keys.push(key),
+                Err(error) => self.problem(&path, error.to_string()),
+            }
+        }
+        (keys.len() == file.store.keys.len()).then(|| KeyRing::new(keys)).flatten()
+    }
+
+    fn providers(&mut self, file: &ConfigFile, public_url: Option<&SafeUrl>) -> BTreeMap<ProviderName, Arc<Provider>> {
+        let mut catalogue = Catalogue::bundled();
+        if let Some(directory) = &file.provider_directory {
+            self.problems.extend(catalogue.add_directory(&self.home.join(directory)));
+        }
+        let mut providers = BTreeMap::new();
+        for (name, table) in &file.providers {
+            let origin = public_url.map(SafeUrl::origin).unwrap_or_default();
+            if let Some(provider) = self.provider(&catalogue, name, table, &origin) {
+                providers.insert(provider.name.clone(), Arc::new(provider));
+            }
+        }
+        self.check_segments(&providers);
+        providers
+    }
+
+    fn provider(&mut self, catalogue: &Catalogue, name: &str, table: &ProviderTable, origin: &str) -> Option<Provider> {
+        let path = join("providers", name);
+        let provider_name: Option<ProviderName> = self.parsed(&path, name, ProviderName::EXPECTED);
+        let client_id = match table.client_id.parse::<SecretRef>() {
+            Ok(reference) => self.secret(&format!("{path}.client_id"), &reference).map(|id| id.expose().to_owned()),
+            Err(_) => Some(table.client_id.clone()),
+        };
+        let secret = match &table.client_secret {
+            Some(reference) => Some(self.secret(&format!("{path}.client_secret"), reference)?),
+            None => None,
+        };
+        let selection = Selection {
+            environment: table.environment.clone(),
+            inputs: table.inputs.clone(),
+            client_id: client_id.clone().unwrap_or_default(),
+        };
+        let entry_name = table.entry.as_deref().unwrap_or(name);
+        let entry = match catalogue.select(entry_name, &selection) {
+            Ok(entry) => entry,
+            Err(errors) => {
+                errors.into_iter().for_each(|error| self.select_error(&path, table, error));
+                return None;
+            }
+        };
+        let (name, client) = (provider_name?, Client { id: client_id?, secret });
+        let redirect_uri = format!("{origin}/callback/{name}");
+        let choice = Choice { scopes: table.scopes.clone(), apis: table.apis.clone() };
+        Provider::new(name, entry, client, redirect_uri, &choice)
+            .map_err(|(key, message)| self.problem(&format!("{path}.{key}"), message))
+            .ok()
+    }
+
+    fn select_error(&mut self, path: &str, table: &ProviderTable, error: SelectError) {
+        match error {
+            SelectError::UnknownEntry { message, hint } => {
+                let key = if table.entry.is_some() { format!("{path}.entry") } else { path.to_owned() };
+                let problem = self.document.key_problem(&key, message);
+                self.problems.push(Problem { hint, ..problem });
+            }
+            SelectError::Choice { key, message } => self.problem(&format!("{path}.{key}"), message),
+            SelectError::Entry(problem) => self.problems.push(problem),
+        }
+    }
+
+    /// At the egress listener the first path segment names a provider or an API, so no name may stand for two.
+    fn check_segments(&mut self, providers: &BTreeMap<ProviderName, Arc<Provider>>) {
+        let mut taken: BTreeMap<&str, &ProviderName> = BTreeMap::new();
+        for provider in providers.values() {
+            for api in provider.apis.iter().filter(|api| api.name != provider.entry.default_api) {
+                let other = taken
+                    .insert(&api.name, &provider.name)
+                    .or_else(|| providers.keys().find(|name| name.as_str() == api.name));
+                if let Some(other) = other {
+                    let key = format!("{}.apis", join("providers", provider.name.as_str()));
+                    let message = format!("the name {:?} of an API is taken by the provider {other}", api.name);
+                    self.problems.push(
+                        self.document.problem(&key, message).with_hint("list other APIs, or leave one provider out"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn timeouts(table: &TimeoutsTable) -> Timeouts {
+    Timeouts {
+        connect: table.connect.0,
+        read: table.read.0,
+        write: table.write.0,
+        token: table.token.0,
+        drain: table.drain.0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

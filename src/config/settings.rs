@@ -1,0 +1,88 @@
+//! What the rest of the program works with: checked, resolved, complete.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::safe_url::SafeUrl;
+use crate::base::secret::Secret;
+use crate::catalogue::Provider;
+use crate::config::file::{LogFormat, LogLevel};
+use crate::model::names::{ProviderName, Subject};
+use crate::model::token_set::RefreshAhead;
+use crate::store::keyring::KeyRing;
+
+/// Valid settings.
+pub struct Settings {
+    /// Where browsers reach us.
+    pub public_url: SafeUrl,
+    /// Worker threads.
+    pub threads: usize,
+    /// The listener for browsers and MCP clients.
+    pub public: Public,
+    /// The listener for MCP servers.
+    pub egress: Egress,
+    /// The admin socket.
+    pub admin_socket: PathBuf,
+    /// The listener for metrics and probes.
+    pub metrics_listen: SocketAddr,
+    /// Where connections are kept.
+    pub store_directory: PathBuf,
+    /// The keys that seal them.
+    pub keys: KeyRing,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// When tokens are refreshed.
+    pub refresh_ahead: RefreshAhead,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// The providers by name.
+    pub providers: BTreeMap<ProviderName, Arc<Provider>>,
+}
+
+/// The public listener.
+pub struct Public {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Certificate chain and key, both PEM.
+    pub tls: Option<Tls>,
+}
+
+/// A certificate and its key.
+#[derive(Debug)]
+pub struct Tls {
+    /// The chain in PEM.
+    pub certificate: String,
+    /// The key in PEM.
+    pub key: Secret,
+}
+
+/// The egress listener.
+#[derive(Debug)]
+pub struct Egress {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Whose connections callers without a handle use.
+    pub subject: Option<Subject>,
+    /// Further accepted values of `Host`.
+    pub hosts: Vec<String>,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Connecting to a provider.
+    pub connect: Duration,
+    /// The next bytes from an API.
+    pub read: Duration,
+    /// The next bytes to an API.
+    pub write: Duration,
+    /// A whole exchange with a token endpoint.
+    pub token: Duration,
+    /// Requests under way at shutdown.
+    pub drain: Duration,
+}

@@ -1,0 +1,66 @@
+//! A connection: one subject's grant at one provider.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Timestamp;
+use crate::model::names::{Label, ProviderName, Subject};
+
+/// What a connection is found by. At most one active connection has a given key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct ConnectionKey {
+    /// Whose connection it is.
+    pub subject: Subject,
+    /// To which provider.
+    pub provider: ProviderName,
+    /// Which of several.
+    pub label: Label,
+}
+
+impl fmt::Display for ConnectionKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}/{}", self.subject, self.provider, self.label)
+    }
+}
+
+/// Values that came with the grant and are no secret: `realm_id`, `workspace_id`, ...
+pub type Captured = BTreeMap<String, String>;
+
+/// How a connection stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum ConnectionState {
+    /// Tokens are kept fresh and injected.
+    Active,
+    /// The grant is dead; only the subject can mend it.
+    NeedsReauth {
+        /// What the provider said.
+        reason: String,
+    },
+    /// Ended by the subject or an operator; kept for the history.
+    Disconnected,
+}
+
+impl ConnectionState {
+    /// The word for it in configuration, logs and JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::NeedsReauth { .. } => "needs_reauth",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// How the last refresh of a connection went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefreshTrouble {
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last of them, without secrets.
+    pub last_error: String,
+    /// Set while it is unknown whether the provider acted on the last refresh request.
+    pub in_doubt_since: Option<Timestamp>,
+}

@@ -1,0 +1,118 @@
+//! A dance under way: from the moment the browser is sent to the provider until it comes back.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::base::clock::Timestamp;
+use crate::base::digest::{Digest, SigningKey};
+use crate::model::connection::ConnectionKey;
+
+/// How long a connect link waits to be opened, and a browser may take at the provider.
+pub const LIFETIME: Duration = Duration::from_secs(600);
+
+/// A one-time link that lets its holder connect one subject to one provider.
+#[derive(Clone, Debug)]
+pub struct ConnectLink {
+    /// What it connects.
+    pub key: ConnectionKey,
+    /// After this it is refused.
+    pub expires_at: Timestamp,
+}
+
+/// What is remembered while the browser is at the provider.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Public part of `state`.
+    pub id: FlowId,
+    /// What it connects.
+    pub key: ConnectionKey,
+    /// SHA-256 of the cookie that the browser got at the start.
+    pub browser_binding: Digest,
+    /// After this it is refused.
+    pub expires_at: Timestamp,
+}
+
+/// 128 random bits that name a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowId(pub [u8; 16]);
+
+impl std::fmt::Display for FlowId {
+    /// 32 hexadecimal characters.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// Why a `state` is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateError {
+    /// Not one that this Sidekey made.
+    Forged,
+    /// Made more than ten minutes ago.
+    Expired,
+}
+
+const VERSION: u8 = 1;
+const SIGNED: usize = 1 + 16 + 8;
+
+/// The `state` parameter (RFC 6749 section 10.12): version, flow id and issue time, signed.
+pub fn sign_state(key: &SigningKey, id: FlowId, issued_at: Timestamp) -> String {
+    let mut bytes = Vec::with_capacity(SIGNED + 32);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&id.0);
+    bytes.extend_from_slice(&issued_at.as_millis().to_be_bytes());
+    let signature = key.sign(&bytes);
+    bytes.extend_from_slice(&signature);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The flow that a `state` names, if we made it and it is not too old.
+pub fn verify_state(key: &SigningKey, state: &str, now: Timestamp) -> Result<FlowId, StateError> {
+    let bytes = URL_SAFE_NO_PAD.decode(state).map_err(|_| StateError::Forged)?;
+    let (signed, signature) = bytes.split_at_checked(SIGNED).ok_or(StateError::Forged)?;
+    if !key.verify(signed, signature) || signed[0] != VERSION {
+        return Err(StateError::Forged);
+    }
+    let id: [u8; 16] = signed[1..17].try_into().map_err(|_| StateError::Forged)?;
+    let issued_at: [u8; 8] = signed[17..].try_into().map_err(|_| StateError::Forged)?;
+    let issued_at = Timestamp::from_millis(i64::from_be_bytes(issued_at));
+    if now >= issued_at.plus(LIFETIME) { Err(StateError::Expired) } else { Ok(FlowId(id)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::SecretKey;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const ID: FlowId = FlowId([9; 16]);
+
+    fn key(byte: u8) -> SigningKey {
+        SigningKey::derive(&SecretKey::new([byte; 32]), "state")
+    }
+
+    #[test]
+    fn a_state_is_good_for_ten_minutes() {
+        let state = sign_state(&key(1), ID, NOW);
+        assert_eq!(verify_state(&key(1), &state, NOW), Ok(ID));
+        assert_eq!(verify_state(&key(1), &state, NOW.plus(LIFETIME - Duration::from_millis(1))), Ok(ID));
+        assert_eq!(verify_state(&key(1), &state, NOW.plus(LIFETIME)), Err(StateError::Expired));
+    }
+
+    #[test]
+    fn anything_else_is_forged() {
+        let state = sign_state(&key(1), ID, NOW);
+        assert_eq!(verify_state(&key(2), &state, NOW), Err(StateError::Forged));
+        for at in 0..state.len() {
+            let mut bytes = state.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).expect("ASCII");
+            assert!(verify_state(&key(1), &changed, NOW).is_err(), "{at}");
+        }
+        for junk in ["", "a", "é", &"A".repeat(65_536), &state[..40]] {
+            assert_eq!(verify_state(&key(1), junk, NOW), Err(StateError::Forged));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What a reply of the token endpoint says, whatever shape the provider gives it (RFC 6749 sections 5.1 and 5.2).
+
+use std::time::Duration;
+
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::Value;
+
+use crate::base::clock::Timestamp;
+use crate::base::http::Response;
+use crate::base::secret::Secret;
+use crate::catalogue::entry::{Entry, ErrorClass, ReplyFormat, TokenResponse};
+use crate::model::connection::Captured;
+use crate::model::token_set::TokenSet;
+use crate::oauth::error_class::{ErrorReply, classify};
+use crate::oauth::retry_after::retry_after;
+
+/// A reply that grants tokens.
+#[derive(Debug)]
+pub struct TokenReply {
+    /// The tokens.
+    pub tokens: TokenSet,
+    /// Values that belong to the connection.
+    pub captured: Captured,
+}
+
+/// A reply that grants none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRefusal {
+    /// Who must act.
+    pub verdict: Verdict,
+    /// What was said, fit for logs and people: the status, and the error code if it is a plain one.
+    pub summary: String,
+    /// How long the provider asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The provider knows what it says.
+    Class(ErrorClass),
+    /// Too many requests; nothing was done.
+    Throttled,
+    /// The provider failed in the middle: it may or may not have used up the refresh token or the code.
+    Unknown,
+    /// The provider refused without a verdict on the grant: a page of a firewall, an error nobody knows.
+    Misbehaved,
+}
+
+/// Which request a reply belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// A code exchange.
+    Code,
+    /// A refresh.
+    Refresh,
+}
+
+/// Longer tokens would not fit into a request header of any server we know.
+const LONGEST_TOKEN: usize = 16_384;
+
+/// Reads a reply that arrived at `now`.
+pub fn read(entry: &Entry, exchange: Exchange, reply: &Response, now: Timestamp) -> Result<TokenReply, TokenRefusal> {
+    let declared = &entry.token.response;
+    let refusal =
+        |verdict, summary: String| TokenRefusal { verdict, summary, retry_after: retry_after(&reply.headers, now) };
+    let status = reply.status;
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(refusal(Verdict::Throttled, "HTTP 429".to_owned()));
+    }
+    let body = parse_body(declared, reply);
+    if let Some(error) = body.as_ref().and_then(|body| error_of(entry, status, body)) {
+        let summary = match error.code {
+            Some(code) => format!("HTTP {} with error {code}", status.as_u16()),
+            None => format!("HTTP {} with an error", status.as_u16()),
+        };
+        return Err(refusal(error.verdict, summary));
+    }
+    if status.is_server_error() {
+        return Err(refusal(Verdict::Unknown, format!("HTTP {}", status.as_u16())));
+    }
+    if !status.is_success() {
+        return Err(refusal(Verdict::Misbehaved, format!("HTTP {} without an OAuth error", status.as_u16())));
+    }
+    // From here on the provider says that it acted: what cannot be read leaves the outcome unknown.
+    let body = body.ok_or_else(|| refusal(Verdict::Unknown, "a success that is no JSON object".to_owned()))?;
+    granted(entry, exchange, &body, now).map_err(|why| refusal(Verdict::Unknown, why))
+}
+
+fn parse_body(declared: &TokenResponse, reply: &Response) -> Option<Value> {
+    let content_type = reply.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if declared.format == ReplyFormat::JsonOrForm && content_type.starts_with("application/x-www-form-urlencoded") {
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(&reply.body).ok()?;
+        return Some(Value::Object(pairs.into_iter().map(|(name, value)| (name, Value::String(value))).collect()));
+    }
+    let text = reply.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&reply.body);
+    serde_json::from_slice(text).ok().filter(Value::is_object)
+}
+
+struct FoundError<'b> {
+    verdict: Verdict,
+    code: Option<&'b str>,
+}
+
+/// An error in the body. With a status of success it counts only where the entry says that errors come that way;
+/// elsewhere it is a contradiction and no verdict on the grant.
+fn error_of<'b>(entry: &Entry, status: StatusCode, body: &'b Value) -> Option<FoundError<'b>> {
+    let declared = &entry.token.response;
+    let said_not_ok = declared.ok.as_deref().is_some_and(|ok| body.pointer(ok) == Some(&Value::Bool(false)));
+    let places = std::iter::once(&declared.error).chain(&entry.errors.more_codes);
+    let codes: Vec<&str> =
+        places.filter_map(|place| body.pointer(place)?.as_str()).filter(|code| !code.is_empty()).collect();
+    if codes.is_empty() && !said_not_ok {
+        return None;
+    }
+    let description = body.pointer(&declared.error_description).and_then(Value::as_str);
+    let code = codes.iter().copied().find(|code| is_plain(code));
+    let speaks_for_itself = !status.is_success() || said_not_ok || declared.error_with_status_200;
+    let class = classify(&entry.errors, &ErrorReply { status: status.as_u16(), codes, description });
+    let verdict = match class {
+        Some(class) if speaks_for_itself => Verdict::Class(class),
+        None if status.is_server_error() => Verdict::Unknown,
+        _ => Verdict::Misbehaved,
+    };
+    Some(FoundError { verdict, code })
+}
+
+/// Error codes are shown to people and written to logs: only those that are codes, so that a token which a provider
+/// puts there goes nowhere.
+fn is_plain(code: &str) -> bool {
+    code.len() <= 64
+        && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-. ".contains(&byte))
+}
+
+fn granted(entry: &Entry, exchange: Exchange, body: &Value, now: Timestamp) -> Result<TokenReply, String> {
+    let declared = &entry.token.response;
+    let text = |place: &str| body.pointer(place).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let token_type = text(&declared.token_type).unwrap_or("bearer");
+    if !token_type.eq_ignore_ascii_case("bearer") {
+        return Err("a token that is no bearer token".to_owned());
+    }
+    let access_token = text(&declared.access_token).ok_or("a success without an access token")?;
+    let refresh_token = text(&declared.refresh_token);
+    for token in std::iter::once(access_token).chain(refresh_token) {
+        if token.len() > LONGEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a token that would not fit into a header".to_owned());
+        }
+    }
+    let lifetime = lifetime(body, &declared.expires_in).or(entry.lifetime.access.map(|access| access.0));
+    let refresh_lifetime = [&declared.refresh_expires_in, &declared.refresh_hard_expires_in]
+        .into_iter()
+        .flatten()
+        .filter_map(|place| self::lifetime(body, place))
+        .min();
+    let separator = declared.scope_separator.as_deref().unwrap_or(&entry.authorize.scope_separator);
+    let scopes = text(&declared.scope)
+        .map(|scopes| scopes.split(separator).filter(|scope| !scope.is_empty()).map(str::to_owned).collect());
+    let captured = match exchange {
+        Exchange::Refresh if !declared.capture_on_refresh => Captured::new(),
+        _ => capture(declared, body),
+    };
+    let tokens = TokenSet {
+        access_token: Secret::new(access_token),
+        access_expires_at: lifetime.map(|lifetime| now.plus(lifetime)),
+        refresh_token: refresh_token.map(Secret::new),
+        refresh_expires_at: refresh_lifetime.map(|lifetime| now.plus(lifetime)),
+        scopes,
+    };
+    Ok(TokenReply { tokens, captured })
+}
+
+/// A lifetime in seconds, written as number or text. What is zero, negative or beyond ten years is taken to the nearest
+/// sensible value: a token that was just issued lives at least a second.
+fn lifetime(body: &Value, place: &str) -> Option<Duration> {
+    let seconds = match body.pointer(place)? {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse::<f64>().ok()?,
+        _ => return None,
+    };
+    seconds.is_finite().then(|| Duration::from_secs_f64(seconds.clamp(1.0, 315_360_000.0)))
+}
+
+fn capture(declared: &TokenResponse, body: &Value) -> Captured {
+    let value = |place: &str| match body.pointer(place)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let short = |(name, place): (&String, &String)| {
+        value(place).filter(|text| text.len() <= 1024).map(|text| (name.clone(), text))
+    };
+    declared.capture.iter().filter_map(short).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use http::{HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::catalogue::provider::tests::provider;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn reply(status: u16, content_type: &'static str, body: &str) -> Response {
+    Response {
+        status: StatusCode::from_u16(status).expect("a status"),
+        headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]),
+        body: Zeroizing::new(body.as_bytes().to_vec()),
+    }
+}
+
+fn read_json(name: &str, status: u16, body: &str) -> Result<TokenReply, TokenRefusal> {
+    read(&provider(name).entry, Exchange::Refresh, &reply(status, "application/json", body), NOW)
+}
+
+fn verdict(name: &str, status: u16, body: &str) -> Verdict {
+    read_json(name, status, body).expect_err("no tokens").verdict
+}
+
+fn expires_in(seconds: &str) -> Option<u128> {
+    let body = format!("{{\"access_token\":\"a\"{seconds}}}");
+    let tokens = read_json("microsoft", 200, &body).expect("tokens").tokens;
+    tokens.access_expires_at.map(|at| at.since(NOW).as_millis())
+}
+
+#[test]
+fn quickbooks_says_everything() {
+    let body = r#"{"token_type":"bearer","access_token":"AT","refresh_token":"RT","expires_in":3600,
+        "x_refresh_token_expires_in":8726400,"x_refresh_token_hard_expires_in":157680000}"#;
+    let TokenReply { tokens, captured } = read_json("quickbooks", 200, body).expect("tokens");
+    assert_eq!(tokens.access_token.expose(), "AT");
+    assert_eq!(tokens.refresh_token.expect("there").expose(), "RT");
+    assert_eq!(tokens.access_expires_at, Some(NOW.plus(Duration::from_secs(3600))));
+    assert_eq!(tokens.refresh_expires_at, Some(NOW.plus(Duration::from_secs(8_726_400))), "whichever ends first");
+    assert!(captured.is_empty() && tokens.scopes.is_none());
+}
+
+#[test]
+fn github_answers_forms_and_puts_errors_under_200() {
+    let entry = provider("github").entry;
+    let form = "access_token=ghu_1&expires_in=28800&refresh_token=ghr_1&refresh_token_expires_in=15897600&scope=repo%2Cuser&token_type=bearer";
+    let form = reply(200, "application/x-www-form-urlencoded; charset=utf-8", form);
+    let tokens = read(&entry, Exchange::Code, &form, NOW).expect("tokens").tokens;
+    assert_eq!(tokens.access_expires_at, Some(NOW.plus(Duration::from_secs(28_800))));
+    assert_eq!(tokens.scopes, Some(vec!["repo".to_owned(), "user".to_owned()]));
+    let refusal = read_json("github", 200, r#"{"error":"bad_refresh_token"}"#).expect_err("no tokens");
+    assert_eq!(refusal.verdict, Verdict::Class(ErrorClass::Permanent));
+    assert_eq!(refusal.summary, "HTTP 200 with error bad_refresh_token");
+}
+
+#[test]
+fn values_of_the_connection_are_captured_when_it_is_made() {
+    let body = r#"{"access_token":"a","refresh_token":"nrt_1","bot_id":"b","workspace_id":"w","workspace_name":null}"#;
+    let notion = provider("notion").entry;
+    let made = read(&notion, Exchange::Code, &reply(200, "application/json", body), NOW).expect("tokens");
+    assert_eq!(
+        made.captured,
+        Captured::from([("bot_id", "b"), ("workspace_id", "w")].map(|(k, v)| (k.into(), v.into())))
+    );
+    assert_eq!(made.tokens.access_expires_at, None, "Notion does not say");
+    assert!(read_json("notion", 200, body).expect("tokens").captured.is_empty());
+}
+
+#[test]
+fn lifetimes_in_every_form() {
+    assert_eq!(expires_in(r#","expires_in":10"#), Some(10_000));
+    assert_eq!(expires_in(r#","expires_in":"10""#), Some(10_000));
+    assert_eq!(expires_in(r#","expires_in":3600.5"#), Some(3_600_500));
+    assert_eq!(expires_in(""), Some(3_599_000), "what the entry says");
+    assert_eq!(expires_in(r#","expires_in":null"#), Some(3_599_000));
+    for hardly_any in ["0", "-1"] {
+        assert_eq!(expires_in(&format!(",\"expires_in\":{hardly_any}")), Some(1_000));
+    }
+    assert_eq!(expires_in(r#","expires_in":1e12"#), Some(315_360_000_000));
+    assert_eq!(expires_in(r#","expires_in":"soon""#), Some(3_599_000));
+}
+
+#[test]
+fn only_a_definite_refusal_is_a_verdict_on_the_grant() {
+    let permanent = Verdict::Class(ErrorClass::Permanent);
+    let configuration = Verdict::Class(ErrorClass::Configuration);
+    assert_eq!(verdict("quickbooks", 400, r#"{"error":"invalid_grant"}"#), permanent);
+    assert_eq!(verdict("quickbooks", 401, r#"{"error":"invalid_client"}"#), configuration);
+    assert_eq!(verdict("quickbooks", 200, r#"{"error":"invalid_grant"}"#), Verdict::Misbehaved);
+    assert_eq!(verdict("quickbooks", 400, "<html>"), Verdict::Misbehaved);
+    assert_eq!(verdict("quickbooks", 403, "<html>"), Verdict::Misbehaved);
+    assert_eq!(verdict("quickbooks", 400, r#"{"error":"out_of_cheese"}"#), Verdict::Misbehaved);
+    assert_eq!(verdict("quickbooks", 302, ""), Verdict::Misbehaved);
+    assert_eq!(verdict("quickbooks", 500, ""), Verdict::Unknown);
+    assert_eq!(verdict("quickbooks", 503, "<html>"), Verdict::Unknown);
+    assert_eq!(verdict("quickbooks", 429, ""), Verdict::Throttled);
+    assert_eq!(verdict("microsoft", 400, r#"{"error":"interaction_required"}"#), permanent);
+}
+
+#[test]
+fn a_success_that_cannot_be_used_leaves_the_outcome_unknown() {
+    let long = format!("{{\"access_token\":\"{}\"}}", "a".repeat(16_385));
+    let lies = [
+        "{}",
+        "[]",
+        "<html>",
+        "",
+        r#"{"access_token":""}"#,
+        r#"{"access_token":1}"#,
+        &long,
+        r#"{"access_token":"a\r\nx: y"}"#,
+        r#"{"access_token":"a b"}"#,
+        r#"{"access_token":"ä"}"#,
+        r#"{"access_token":"a","token_type":"mac"}"#,
+        r#"{"access_token":"a","refresh_token":"r\u0000"}"#,
+    ];
+    for body in lies {
+        assert_eq!(verdict("quickbooks", 200, body), Verdict::Unknown, "{body}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_no_obstacle() {
+    assert!(read_json("quickbooks", 200, "\u{feff}{\"access_token\":\"a\"}").is_ok());
+}
+
+#[test]
+fn what_is_no_code_is_not_repeated() {
+    let refusal = read_json("quickbooks", 400, r#"{"error":"Token AB123-secret is invalid"}"#).expect_err("no tokens");
+    assert_eq!(refusal.summary, "HTTP 400 with an error");
+}
+
+#[test]
+fn a_wait_is_passed_on() {
+    let mut throttled = reply(429, "text/plain", "");
+    throttled.headers.insert("retry-after", HeaderValue::from_static("30"));
+    let refusal = read(&provider("quickbooks").entry, Exchange::Refresh, &throttled, NOW).expect_err("no tokens");
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(30)));
+}

@@ -1,0 +1,113 @@
+//! What must survive: connections, flows, connect links and handles. Secrets come in sealed and go out sealed.
+//!
+//! [`Store`] is small on purpose, so that other backends can follow; [`contract`] is the one suite that all must pass.
+//! Every method that says so is atomic, and has reached the disk when it returns.
+
+#[cfg(test)]
+pub mod contract;
+pub mod keyring;
+pub mod record;
+pub mod seal;
+pub mod sqlite;
+
+use async_trait::async_trait;
+
+use crate::base::clock::Timestamp;
+use crate::base::digest::Digest;
+use crate::model::connection::ConnectionKey;
+use crate::model::flow::{ConnectLink, FlowId};
+use crate::model::handle::HandleRecord;
+use crate::model::names::Subject;
+use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens};
+
+/// Why the store could not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// The operator must mend something: a mode, a path, a newer schema, another process.
+    Unusable(String),
+    /// This operation failed: disk full, input or output error, corruption.
+    Failed(String),
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unusable(why) => write!(formatter, "the store cannot be used: {why}"),
+            Self::Failed(why) => write!(formatter, "the store failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// What happened to a flow that a callback names.
+#[derive(Debug)]
+pub enum TakenFlow {
+    /// It was open; it is used up now.
+    Open(Box<FlowRecord>),
+    /// A callback used it before.
+    AlreadyUsed,
+    /// There is none, or it has been swept.
+    Unknown,
+}
+
+/// Durable records.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Keeps a connect link under the digest of its token.
+    async fn put_connect_link(&self, digest: Digest, link: ConnectLink) -> Result<(), StoreError>;
+
+    /// The link, if it is neither used nor expired. Consumes nothing.
+    async fn connect_link(&self, digest: Digest, now: Timestamp) -> Result<Option<ConnectLink>, StoreError>;
+
+    /// Uses up the link and keeps the flow that it begins, both or neither. `false` if the link was already used.
+    async fn begin_flow(&self, link: Digest, flow: FlowRecord, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Reads a flow without using it up.
+    async fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, StoreError>;
+
+    /// Uses up a flow: of any number of callers, one gets it.
+    async fn take_flow(&self, id: FlowId, now: Timestamp) -> Result<TakenFlow, StoreError>;
+
+    /// Keeps a new connection; an earlier one with the same key is soft-deleted in the same transaction.
+    async fn connect(&self, connection: ConnectionRecord, now: Timestamp) -> Result<(), StoreError>;
+
+    /// The connection with this key that is not deleted.
+    async fn connection(&self, key: ConnectionKey) -> Result<Option<ConnectionRecord>, StoreError>;
+
+    /// All connections that are not deleted, of one subject or of all.
+    async fn connections(&self, subject: Option<Subject>) -> Result<Vec<ConnectionRecord>, StoreError>;
+
+    /// Keys of active connections whose refresh is due by `until`, the most urgent first, and at most `limit`.
+    async fn refresh_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ConnectionKey>, StoreError>;
+
+    /// When the next refresh of any active connection is due.
+    async fn next_refresh(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Records that a refresh is about to be asked for. `false` if the connection is no longer at this generation.
+    async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<bool, StoreError>;
+
+    /// Records the result and raises the generation. `false` if the connection is no longer at `generation`.
+    async fn complete_refresh(&self, id: String, generation: u64, tokens: RefreshedTokens) -> Result<bool, StoreError>;
+
+    /// Records a failure. `false` if the connection is no longer at `generation`.
+    async fn fail_refresh(&self, id: String, generation: u64, failure: RefreshFailure) -> Result<bool, StoreError>;
+
+    /// Connections whose refresh was begun and neither completed nor failed: the process ended in between.
+    async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError>;
+
+    /// Keeps a handle under its digest.
+    async fn put_handle(&self, digest: Digest, handle: HandleRecord) -> Result<(), StoreError>;
+
+    /// All handles with their digests.
+    async fn handles(&self) -> Result<Vec<(Digest, HandleRecord)>, StoreError>;
+
+    /// Revokes a handle; `false` if there is none of this id.
+    async fn revoke_handle(&self, id: String, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Removes links and flows that expired more than an hour ago.
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Whether the store can be read and written right now.
+    async fn health(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,191 @@
+//! What every store must do, as one suite. A new backend passes it before it is used.
+
+use std::time::Duration;
+
+use super::Store;
+use super::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens};
+use super::seal::Sealed;
+use crate::base::clock::Timestamp;
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
+use crate::model::flow::{ConnectLink, Flow, FlowId};
+use crate::model::handle::HandleRecord;
+use crate::model::names::Label;
+use crate::store::TakenFlow;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// Runs the whole suite on an empty store.
+pub async fn run(store: impl Store) {
+    links_and_flows_are_used_once(&store).await;
+    one_connection_per_key(&store).await;
+    refreshes_are_compared_by_generation(&store).await;
+    interrupted_refreshes_are_found(&store).await;
+    due_refreshes_are_listed_by_urgency(&store).await;
+    handles_are_listed_and_revoked(&store).await;
+    store.health().await.expect("healthy");
+}
+
+/// A connection with made-up tokens.
+pub fn connection(subject: &str, id: &str) -> ConnectionRecord {
+    ConnectionRecord {
+        id: id.to_owned(),
+        key: key(subject),
+        state: ConnectionState::Active,
+        captured: Captured::from([("realm_id".to_owned(), "1234567890".to_owned())]),
+        scopes: Some(vec!["a".to_owned()]),
+        generation: 1,
+        access_token: Sealed::from_bytes(b"sealed access".to_vec()),
+        access_expires_at: Some(NOW.plus(Duration::from_secs(3600))),
+        refresh_token: Some(Sealed::from_bytes(b"sealed refresh".to_vec())),
+        previous_refresh_token: None,
+        refresh_expires_at: Some(NOW.plus(Duration::from_secs(86_400))),
+        refresh_due_at: None,
+        intent: None,
+        trouble: None,
+        connected_at: NOW,
+        refreshed_at: None,
+    }
+}
+
+fn key(subject: &str) -> ConnectionKey {
+    ConnectionKey {
+        subject: subject.parse().expect("a subject"),
+        provider: "quickbooks".parse().expect("a provider"),
+        label: Label::default(),
+    }
+}
+
+async fn links_and_flows_are_used_once(store: &impl Store) {
+    let (link, id) = ([1; 32], FlowId([2; 16]));
+    let expires_at = NOW.plus(Duration::from_secs(600));
+    store.put_connect_link(link, ConnectLink { key: key("alice"), expires_at }).await.expect("kept");
+    for _ in 0..2 {
+        let found = store.connect_link(link, NOW).await.expect("read").expect("looking consumes nothing");
+        assert_eq!(found.key, key("alice"));
+    }
+    assert!(store.connect_link(link, expires_at).await.expect("read").is_none(), "expired");
+    assert!(store.connect_link([9; 32], NOW).await.expect("read").is_none(), "unknown");
+
+    let flow = Flow { id, key: key("alice"), browser_binding: [3; 32], expires_at };
+    let flow = FlowRecord { flow, verifier: Some(Sealed::from_bytes(b"v".to_vec())) };
+    assert!(!store.begin_flow(link, flow.clone(), expires_at).await.expect("asked"), "the link has expired");
+    assert!(store.begin_flow(link, flow.clone(), NOW).await.expect("asked"));
+    let second = FlowRecord { flow: Flow { id: FlowId([4; 16]), ..flow.flow.clone() }, verifier: None };
+    assert!(!store.begin_flow(link, second, NOW).await.expect("asked"), "the link is used up");
+    assert!(store.connect_link(link, NOW).await.expect("read").is_none());
+    assert!(matches!(store.take_flow(FlowId([4; 16]), NOW).await.expect("asked"), TakenFlow::Unknown));
+
+    assert_eq!(store.flow(id).await.expect("read").expect("there").flow.browser_binding, [3; 32]);
+    let TakenFlow::Open(taken) = store.take_flow(id, NOW).await.expect("asked") else { panic!("it was open") };
+    assert_eq!((taken.flow.key.clone(), taken.verifier), (key("alice"), flow.verifier));
+    assert!(matches!(store.take_flow(id, NOW).await.expect("asked"), TakenFlow::AlreadyUsed));
+
+    store.sweep(expires_at.plus(Duration::from_secs(3601))).await.expect("swept");
+    assert!(matches!(store.take_flow(id, NOW).await.expect("asked"), TakenFlow::Unknown));
+}
+
+async fn one_connection_per_key(store: &impl Store) {
+    store.connect(connection("alice", "c_old"), NOW).await.expect("kept");
+    store.connect(connection("alice", "c_new"), NOW).await.expect("supersedes");
+    store.connect(connection("bob", "c_bob"), NOW).await.expect("kept");
+    let found = store.connection(key("alice")).await.expect("read").expect("there");
+    assert_eq!((found.id.as_str(), found.captured["realm_id"].as_str()), ("c_new", "1234567890"));
+    assert_eq!(store.connections(Some("alice".parse().expect("valid"))).await.expect("read").len(), 1);
+    assert_eq!(store.connections(None).await.expect("read").len(), 2);
+    assert!(store.connection(key("carol")).await.expect("read").is_none());
+    let duplicate = store.connect(connection("dave", "c_new"), NOW).await;
+    assert!(duplicate.is_err(), "an id is never reused");
+    assert!(store.connection(key("dave")).await.expect("read").is_none());
+}
+
+fn intent() -> Intent {
+    Intent { attempt: "a_1".to_owned(), started_at: NOW, refresh_token_digest: [7; 32] }
+}
+
+fn tokens(access_token: &[u8]) -> RefreshedTokens {
+    RefreshedTokens {
+        access_token: Sealed::from_bytes(access_token.to_vec()),
+        access_expires_at: None,
+        refresh_token: Some(Sealed::from_bytes(b"next".to_vec())),
+        previous_refresh_token: Some(Sealed::from_bytes(b"previous".to_vec())),
+        refresh_expires_at: None,
+        refresh_due_at: Some(NOW),
+        scopes: None,
+        captured: Captured::from([("api_url".to_owned(), "https://a.example".to_owned())]),
+        refreshed_at: NOW,
+    }
+}
+
+async fn refreshes_are_compared_by_generation(store: &impl Store) {
+    let id = "c_new".to_owned();
+    assert!(!store.begin_refresh(id.clone(), 2, intent()).await.expect("asked"), "another generation");
+    assert!(store.begin_refresh(id.clone(), 1, intent()).await.expect("asked"));
+    assert!(!store.complete_refresh(id.clone(), 2, tokens(b"wrong")).await.expect("asked"));
+    assert!(store.complete_refresh(id.clone(), 1, tokens(b"right")).await.expect("asked"));
+    assert!(!store.complete_refresh(id.clone(), 1, tokens(b"late")).await.expect("asked"), "it came too late");
+    let found = store.connection(key("alice")).await.expect("read").expect("there");
+    assert_eq!((found.generation, found.access_token.as_bytes()), (2, b"right".as_slice()));
+    assert_eq!(found.previous_refresh_token.expect("kept").as_bytes(), b"previous");
+    assert_eq!((found.intent, found.scopes), (None, Some(vec!["a".to_owned()])));
+    assert_eq!(found.captured.len(), 2, "captured values are laid over the old ones");
+    assert!(found.refresh_expires_at.is_some(), "a reply that does not say keeps what was known");
+
+    let trouble = RefreshTrouble { failures: 3, last_error: "http 500".to_owned(), in_doubt_since: None };
+    let state = ConnectionState::NeedsReauth { reason: "invalid_grant".to_owned() };
+    let failure = RefreshFailure { trouble: trouble.clone(), retry_at: None, state: state.clone() };
+    assert!(!store.fail_refresh(id.clone(), 1, failure.clone()).await.expect("asked"));
+    assert!(store.fail_refresh(id.clone(), 2, failure).await.expect("asked"));
+    let found = store.connection(key("alice")).await.expect("read").expect("kept");
+    assert_eq!((found.state, found.trouble), (state, Some(trouble)));
+    assert!(found.refresh_token.is_some(), "nothing is deleted");
+    assert!(!store.begin_refresh(id, 2, intent()).await.expect("asked"), "it is not active");
+}
+
+async fn interrupted_refreshes_are_found(store: &impl Store) {
+    let id = "c_bob".to_owned();
+    assert!(store.interrupted_refreshes().await.expect("read").is_empty());
+    assert!(store.begin_refresh(id.clone(), 1, intent()).await.expect("asked"));
+    let found = store.interrupted_refreshes().await.expect("read");
+    assert_eq!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["c_bob"]);
+    assert_eq!(found[0].intent, Some(intent()));
+    let in_doubt = RefreshFailure {
+        trouble: RefreshTrouble { failures: 1, last_error: "lost".to_owned(), in_doubt_since: Some(NOW) },
+        retry_at: Some(NOW),
+        state: ConnectionState::Active,
+    };
+    assert!(store.fail_refresh(id, 1, in_doubt).await.expect("asked"));
+    assert!(store.interrupted_refreshes().await.expect("read").is_empty());
+    let found = store.connection(key("bob")).await.expect("read").expect("there");
+    assert_eq!(found.intent, Some(intent()), "what is in doubt keeps its intent");
+}
+
+async fn due_refreshes_are_listed_by_urgency(store: &impl Store) {
+    for (subject, due_in) in [("eve", 20), ("frank", 10), ("grace", 30)] {
+        let due = Some(NOW.plus(Duration::from_secs(due_in)));
+        let record = ConnectionRecord { refresh_due_at: due, ..connection(subject, &format!("c_{subject}")) };
+        store.connect(record, NOW).await.expect("kept");
+    }
+    assert_eq!(store.next_refresh().await.expect("read"), Some(NOW), "bob's");
+    let due = store.refresh_due(NOW.plus(Duration::from_secs(20)), 10).await.expect("read");
+    let subjects: Vec<_> = due.iter().map(|key| key.subject.as_str()).collect();
+    assert_eq!(subjects, ["bob", "frank", "eve"]);
+    assert_eq!(store.refresh_due(NOW.plus(Duration::from_secs(20)), 1).await.expect("read").len(), 1);
+}
+
+async fn handles_are_listed_and_revoked(store: &impl Store) {
+    let handle = HandleRecord {
+        id: "h_1".to_owned(),
+        subject: "alice".parse().expect("valid"),
+        providers: Some(["github".parse().expect("valid")].into()),
+        label: Label::default(),
+        created_at: NOW,
+        expires_at: Some(NOW),
+        revoked_at: None,
+    };
+    store.put_handle([5; 32], handle.clone()).await.expect("kept");
+    assert_eq!(store.handles().await.expect("read"), [([5; 32], handle.clone())]);
+    assert!(!store.revoke_handle("h_2".to_owned(), NOW).await.expect("asked"));
+    assert!(store.revoke_handle("h_1".to_owned(), NOW).await.expect("asked"));
+    assert!(store.revoke_handle("h_1".to_owned(), NOW.plus(Duration::from_secs(1))).await.expect("again"));
+    assert_eq!(store.handles().await.expect("read")[0].1.revoked_at, Some(NOW), "the first revocation counts");
+}

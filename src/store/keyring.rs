@@ -1,0 +1,110 @@
+//! The keys that seal what is stored.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use crate::base::digest::sha256;
+use crate::base::random::{self, Random};
+use crate::base::secret::{Secret, SecretKey};
+
+/// Names a key without telling anything about it: the beginning of a digest of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId(pub [u8; 4]);
+
+impl std::fmt::Display for KeyId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl KeyId {
+    fn of(key: &SecretKey) -> Self {
+        let digest = sha256(&[b"sidekey key id\0".as_slice(), key.expose()].concat());
+        Self([digest[0], digest[1], digest[2], digest[3]])
+    }
+}
+
+/// All keys: the first one seals, every one opens what it sealed.
+#[derive(Clone, Debug)]
+pub struct KeyRing {
+    keys: Vec<(KeyId, SecretKey)>,
+}
+
+/// Why there is no usable key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// Not base64 of 32 bytes.
+    Malformed,
+    /// 32 bytes, but hardly random ones.
+    Weak,
+}
+
+impl std::fmt::Display for KeyError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Malformed => {
+                "is not a key: expected 32 random bytes in base64, as `sidekey keys generate` prints them"
+            }
+            Self::Weak => "is not a random key; make one with `sidekey keys generate`",
+        })
+    }
+}
+
+impl KeyRing {
+    /// The first key seals; the others only open. `None` without any key.
+    pub fn new(keys: Vec<SecretKey>) -> Option<Self> {
+        let keys: Vec<_> = keys.into_iter().map(|key| (KeyId::of(&key), key)).collect();
+        (!keys.is_empty()).then_some(Self { keys })
+    }
+
+    /// The key that seals.
+    pub fn active(&self) -> (KeyId, &SecretKey) {
+        let (id, key) = &self.keys[0];
+        (*id, key)
+    }
+
+    /// The key with this id.
+    pub fn get(&self, id: KeyId) -> Option<&SecretKey> {
+        self.keys.iter().find(|(known, _)| *known == id).map(|(_, key)| key)
+    }
+}
+
+/// Makes a key, in the form that [`parse_key`] reads.
+pub fn generate_key(random: &dyn Random) -> Secret {
+    Secret::new(STANDARD.encode(Zeroizing::new(random::bytes::<32>(random))))
+}
+
+/// Reads a key; white space around it is ignored.
+pub fn parse_key(text: &Secret) -> Result<SecretKey, KeyError> {
+    let bytes = Zeroizing::new(STANDARD.decode(text.expose().trim()).map_err(|_| KeyError::Malformed)?);
+    let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeyError::Malformed)?;
+    // Of 32 random bytes, fewer than 16 different ones come up once in 10^17 keys.
+    let mut seen = [false; 256];
+    key.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+    let different = seen.iter().filter(|seen| **seen).count();
+    if different < 16 { Err(KeyError::Weak) } else { Ok(SecretKey::new(key)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::SystemRandom;
+
+    #[test]
+    fn a_generated_key_is_read_back() {
+        let text = generate_key(&SystemRandom);
+        assert!(parse_key(&Secret::new(format!(" {}\n", text.expose()))).is_ok());
+    }
+
+    #[test]
+    fn short_odd_and_guessable_keys_are_refused() {
+        for text in ["", "changeme", "c2hvcnQ=", &STANDARD.encode([1; 31]), &STANDARD.encode([1; 33]), "=="] {
+            assert_eq!(parse_key(&Secret::new(text)).err(), Some(KeyError::Malformed), "{text}");
+        }
+        let words = STANDARD.encode("changemechangemechangemechangeme");
+        for text in [STANDARD.encode([0; 32]), words] {
+            assert_eq!(parse_key(&Secret::new(text)).err(), Some(KeyError::Weak));
+        }
+    }
+}

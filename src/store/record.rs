@@ -1,0 +1,142 @@
+//! The records as they are kept: plain facts, and secrets sealed.
+
+use crate::base::clock::Timestamp;
+use crate::base::digest::Digest;
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
+use crate::model::flow::Flow;
+use crate::store::seal::{Context, Sealed};
+
+/// A connection at rest.
+#[derive(Clone, Debug)]
+pub struct ConnectionRecord {
+    /// Never reused.
+    pub id: String,
+    /// What it is found by.
+    pub key: ConnectionKey,
+    /// How it stands.
+    pub state: ConnectionState,
+    /// Values that came with the grant.
+    pub captured: Captured,
+    /// Scopes granted, where the provider says.
+    pub scopes: Option<Vec<String>>,
+    /// Raised by every stored refresh; the tokens are sealed for it.
+    pub generation: u64,
+    /// The current access token.
+    pub access_token: Sealed,
+    /// When it stops working, where known.
+    pub access_expires_at: Option<Timestamp>,
+    /// The current refresh token.
+    pub refresh_token: Option<Sealed>,
+    /// The one before, kept until the current one has worked.
+    pub previous_refresh_token: Option<Sealed>,
+    /// When the refresh token stops working, where known.
+    pub refresh_expires_at: Option<Timestamp>,
+    /// When to refresh next.
+    pub refresh_due_at: Option<Timestamp>,
+    /// The refresh under way.
+    pub intent: Option<Intent>,
+    /// How the last refreshes failed.
+    pub trouble: Option<RefreshTrouble>,
+    /// When the subject connected.
+    pub connected_at: Timestamp,
+    /// When tokens were last refreshed.
+    pub refreshed_at: Option<Timestamp>,
+}
+
+impl ConnectionRecord {
+    /// What one of the tokens is sealed for.
+    pub fn seal_context<'r>(&'r self, field: &'r str) -> Context<'r> {
+        connection_context(&self.key, &self.id, field, self.generation)
+    }
+}
+
+/// What a token of a connection is sealed for.
+pub fn connection_context<'r>(key: &'r ConnectionKey, id: &'r str, field: &'r str, generation: u64) -> Context<'r> {
+    Context {
+        purpose: "connection",
+        subject: key.subject.as_str(),
+        provider: key.provider.as_str(),
+        record: id,
+        field,
+        generation,
+    }
+}
+
+/// The field names that tokens are sealed under.
+pub mod field {
+    /// [`super::ConnectionRecord::access_token`].
+    pub const ACCESS_TOKEN: &str = "access_token";
+    /// [`super::ConnectionRecord::refresh_token`].
+    pub const REFRESH_TOKEN: &str = "refresh_token";
+    /// [`super::ConnectionRecord::previous_refresh_token`].
+    pub const PREVIOUS_REFRESH_TOKEN: &str = "previous_refresh_token";
+    /// [`super::FlowRecord::verifier`].
+    pub const VERIFIER: &str = "code_verifier";
+}
+
+/// That a refresh is about to be asked for. Written before the provider is contacted, so that a crash cannot hide that
+/// the refresh token may have been used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// Names the attempt in logs.
+    pub attempt: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// SHA-256 of the refresh token that is sent.
+    pub refresh_token_digest: Digest,
+}
+
+/// The result of a refresh, sealed for the next generation.
+#[derive(Clone, Debug)]
+pub struct RefreshedTokens {
+    /// The new access token.
+    pub access_token: Sealed,
+    /// When it stops working, where known.
+    pub access_expires_at: Option<Timestamp>,
+    /// The refresh token from now on: the new one, or the old one where the reply had none.
+    pub refresh_token: Option<Sealed>,
+    /// The one before, if it changed.
+    pub previous_refresh_token: Option<Sealed>,
+    /// When the refresh token stops working, where known.
+    pub refresh_expires_at: Option<Timestamp>,
+    /// When to refresh next.
+    pub refresh_due_at: Option<Timestamp>,
+    /// Scopes, if the reply named them.
+    pub scopes: Option<Vec<String>>,
+    /// Values captured with the reply; they are laid over what is there.
+    pub captured: Captured,
+    /// When it was obtained.
+    pub refreshed_at: Timestamp,
+}
+
+/// How a refresh failed.
+#[derive(Clone, Debug)]
+pub struct RefreshFailure {
+    /// Failures in a row, what was said, and whether the outcome is unknown.
+    pub trouble: RefreshTrouble,
+    /// When to try again; `None` for never.
+    pub retry_at: Option<Timestamp>,
+    /// How the connection stands from now on.
+    pub state: ConnectionState,
+}
+
+/// A flow at rest.
+#[derive(Clone, Debug)]
+pub struct FlowRecord {
+    /// The flow.
+    pub flow: Flow,
+    /// Its PKCE verifier, where one was used.
+    pub verifier: Option<Sealed>,
+}
+
+/// What the verifier of a flow is sealed for.
+pub fn verifier_context<'r>(key: &'r ConnectionKey, flow_id: &'r str) -> Context<'r> {
+    Context {
+        purpose: "flow",
+        subject: key.subject.as_str(),
+        provider: key.provider.as_str(),
+        record: flow_id,
+        field: field::VERIFIER,
+        generation: 0,
+    }
+}

@@ -1,0 +1,250 @@
+//! The store in one SQLite file. One thread owns the connection; callers hand it their work and wait for the answer, so
+//! that no executor thread ever waits for a disk.
+
+mod connections;
+mod flows;
+mod handles;
+mod schema;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::base::clock::Timestamp;
+use crate::base::digest::Digest;
+use crate::base::files;
+use crate::model::connection::ConnectionKey;
+use crate::model::flow::{ConnectLink, FlowId};
+use crate::model::handle::HandleRecord;
+use crate::model::names::Subject;
+use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens};
+use crate::store::{Store, StoreError, TakenFlow};
+
+/// The name of the database in the store's directory.
+pub const FILE_NAME: &str = "sidekey.db";
+/// The name of the file whose lock says that the store is owned.
+pub const LOCK_NAME: &str = "sidekey.lock";
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// [`Store`] in a directory of its own, owned by one process.
+pub struct SqliteStore {
+    work: mpsc::Sender<Work>,
+    // Held as long as the store lives; the operating system lets go of it however the process ends.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the store in `directory`, and makes both if they are missing. Refuses lax modes, a second owner, and a file
+    /// written by a newer version.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        files::private_directory(directory).map_err(unusable)?;
+        let lock = own(directory)?;
+        let path = directory.join(FILE_NAME);
+        drop(files::open_private(&path).map_err(unusable)?);
+        for suffix in ["-wal", "-shm"] {
+            let side_file = directory.join(format!("{FILE_NAME}{suffix}"));
+            if side_file.exists() {
+                files::private_file(&side_file).map_err(unusable)?;
+            }
+        }
+        let connection = schema::open(&path)?;
+        let (work, queue) = mpsc::channel::<Work>();
+        let thread = std::thread::Builder::new().name("sidekey-store".to_owned());
+        thread.spawn(move || serve(connection, &queue)).map_err(unusable)?;
+        Ok(Self { work, _lock: lock })
+    }
+
+    /// Runs `operation` on the store's thread. It is carried out even if the caller stops waiting.
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |connection| {
+            let _ = answer.send(operation(connection));
+        });
+        let gone = || StoreError::Failed("its thread has ended".to_owned());
+        self.work.send(work).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?.map_err(|error| StoreError::Failed(error.to_string()))
+    }
+}
+
+fn serve(mut connection: Connection, queue: &mpsc::Receiver<Work>) {
+    while let Ok(work) = queue.recv() {
+        work(&mut connection);
+    }
+}
+
+/// Takes the lock that says this process owns the store.
+fn own(directory: &Path) -> Result<File, StoreError> {
+    let path: PathBuf = directory.join(LOCK_NAME);
+    let file = files::open_private(&path).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
+            "another sidekey process owns {}; ask it through its admin socket, or stop it",
+            directory.display()
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+fn unusable(error: std::io::Error) -> StoreError {
+    StoreError::Unusable(error.to_string())
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn put_connect_link(&self, digest: Digest, link: ConnectLink) -> Result<(), StoreError> {
+        self.run(move |db| flows::put_link(db, &digest, &link)).await
+    }
+
+    async fn connect_link(&self, digest: Digest, now: Timestamp) -> Result<Option<ConnectLink>, StoreError> {
+        self.run(move |db| flows::link(db, &digest, now)).await
+    }
+
+    async fn begin_flow(&self, link: Digest, flow: FlowRecord, now: Timestamp) -> Result<bool, StoreError> {
+        self.run(move |db| flows::begin(db, &link, &flow, now)).await
+    }
+
+    async fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, StoreError> {
+        self.run(move |db| flows::flow(db, id)).await
+    }
+
+    async fn take_flow(&self, id: FlowId, now: Timestamp) -> Result<TakenFlow, StoreError> {
+        self.run(move |db| flows::take(db, id, now)).await
+    }
+
+    async fn connect(&self, connection: ConnectionRecord, now: Timestamp) -> Result<(), StoreError> {
+        self.run(move |db| connections::connect(db, &connection, now)).await
+    }
+
+    async fn connection(&self, key: ConnectionKey) -> Result<Option<ConnectionRecord>, StoreError> {
+        self.run(move |db| connections::by_key(db, &key)).await
+    }
+
+    async fn connections(&self, subject: Option<Subject>) -> Result<Vec<ConnectionRecord>, StoreError> {
+        self.run(move |db| connections::of_subject(db, subject.as_ref())).await
+    }
+
+    async fn refresh_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ConnectionKey>, StoreError> {
+        self.run(move |db| connections::due(db, until, limit)).await
+    }
+
+    async fn next_refresh(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.run(|db| connections::next_due(db)).await
+    }
+
+    async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<bool, StoreError> {
+        self.run(move |db| connections::begin_refresh(db, &id, generation, &intent)).await
+    }
+
+    async fn complete_refresh(&self, id: String, generation: u64, tokens: RefreshedTokens) -> Result<bool, StoreError> {
+        self.run(move |db| connections::complete_refresh(db, &id, generation, &tokens)).await
+    }
+
+    async fn fail_refresh(&self, id: String, generation: u64, failure: RefreshFailure) -> Result<bool, StoreError> {
+        self.run(move |db| connections::fail_refresh(db, &id, generation, &failure)).await
+    }
+
+    async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError> {
+        self.run(|db| connections::interrupted(db)).await
+    }
+
+    async fn put_handle(&self, digest: Digest, handle: HandleRecord) -> Result<(), StoreError> {
+        self.run(move |db| handles::put(db, &digest, &handle)).await
+    }
+
+    async fn handles(&self) -> Result<Vec<(Digest, HandleRecord)>, StoreError> {
+        self.run(|db| handles::all(db)).await
+    }
+
+    async fn revoke_handle(&self, id: String, now: Timestamp) -> Result<bool, StoreError> {
+        self.run(move |db| handles::revoke(db, &id, now)).await
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.run(move |db| flows::sweep(db, now)).await
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        self.run(|db| schema::probe(db)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+    use crate::store::contract;
+
+    #[tokio::test]
+    async fn passes_the_contract() {
+        let home = tempfile::tempdir().expect("a directory");
+        let open = || SqliteStore::open(&home.path().join("store")).expect("opens");
+        contract::run(open()).await;
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_is_there_after_reopening() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("store");
+        let connection = contract::connection("alice", "c_1");
+        let store = SqliteStore::open(&path).expect("opens");
+        store.connect(connection.clone(), Timestamp::from_millis(1)).await.expect("stored");
+        drop(store);
+        let again = reopen(&path);
+        let found = again.connection(connection.key.clone()).await.expect("read").expect("there");
+        assert_eq!((found.id, found.access_token), (connection.id, connection.access_token));
+    }
+
+    /// The lock is let go of when the store is dropped, which its thread may notice a moment later.
+    fn reopen(path: &Path) -> SqliteStore {
+        SqliteStore::open(path).expect("opens again")
+    }
+
+    #[test]
+    fn files_are_private_and_lax_ones_are_refused() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("store");
+        drop(SqliteStore::open(&path).expect("opens"));
+        for file in fs::read_dir(&path).expect("listed") {
+            let file = file.expect("a file");
+            assert_eq!(file.metadata().expect("there").mode() & 0o777, 0o600, "{:?}", file.path());
+        }
+        let database = path.join(FILE_NAME);
+        fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).expect("chmod");
+        let message = SqliteStore::open(&path).err().expect("refused").to_string();
+        assert!(message.contains("chmod 600") && message.contains(FILE_NAME), "{message}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+        assert!(SqliteStore::open(&path).err().expect("refused").to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_second_owner_is_told_so() {
+        let home = tempfile::tempdir().expect("a directory");
+        let first = SqliteStore::open(home.path().join("store").as_path()).expect("opens");
+        let message = SqliteStore::open(&home.path().join("store")).err().expect("refused").to_string();
+        assert!(message.contains("another sidekey process owns"), "{message}");
+        drop(first);
+    }
+
+    #[test]
+    fn a_newer_file_is_refused_and_left_alone() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("store");
+        drop(SqliteStore::open(&path).expect("opens"));
+        let raw = Connection::open(path.join(FILE_NAME)).expect("opens");
+        raw.pragma_update(None, "user_version", 999).expect("set");
+        drop(raw);
+        let message = SqliteStore::open(&path).err().expect("refused").to_string();
+        assert!(message.contains("written by a newer sidekey (schema 999"), "{message}");
+    }
+}

@@ -1,0 +1,261 @@
+//! Connections in SQLite.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::base::clock::Timestamp;
+use crate::base::digest::Digest;
+use crate::model::connection::{ConnectionKey, ConnectionState, RefreshTrouble};
+use crate::model::names::Subject;
+use crate::store::record::{ConnectionRecord, Intent, RefreshFailure, RefreshedTokens};
+use crate::store::seal::Sealed;
+
+pub fn connect(db: &mut Connection, record: &ConnectionRecord, now: Timestamp) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    transaction.execute(
+        "UPDATE connections SET deleted_at = ?1, state = 'disconnected', state_reason = 'superseded'
+         WHERE subject = ?2 AND provider = ?3 AND label = ?4 AND deleted_at IS NULL",
+        params![now.as_millis(), record.key.subject.as_str(), record.key.provider.as_str(), record.key.label.as_str()],
+    )?;
+    transaction.execute(
+        "INSERT INTO connections (
+           id, subject, provider, label, state, state_reason, captured, scopes, generation,
+           access_token_sealed, access_expires_at, refresh_token_sealed, previous_refresh_token_sealed,
+           refresh_expires_at, refresh_due_at, connected_at, refreshed_at)
+         VALUES (:id, :subject, :provider, :label, :state, :state_reason, :captured, :scopes, :generation,
+           :access_token, :access_expires_at, :refresh_token, :previous_refresh_token,
+           :refresh_expires_at, :refresh_due_at, :connected_at, :refreshed_at)",
+        named_params! {
+            ":id": record.id,
+            ":subject": record.key.subject.as_str(),
+            ":provider": record.key.provider.as_str(),
+            ":label": record.key.label.as_str(),
+            ":state": record.state.word(),
+            ":state_reason": reason(&record.state),
+            ":captured": json(&record.captured),
+            ":scopes": record.scopes.as_ref().map(json),
+            ":generation": generation(record.generation),
+            ":access_token": record.access_token.as_bytes(),
+            ":access_expires_at": millis(record.access_expires_at),
+            ":refresh_token": record.refresh_token.as_ref().map(Sealed::as_bytes),
+            ":previous_refresh_token": record.previous_refresh_token.as_ref().map(Sealed::as_bytes),
+            ":refresh_expires_at": millis(record.refresh_expires_at),
+            ":refresh_due_at": millis(record.refresh_due_at),
+            ":connected_at": record.connected_at.as_millis(),
+            ":refreshed_at": millis(record.refreshed_at),
+        },
+    )?;
+    transaction.commit()
+}
+
+pub fn by_key(db: &Connection, key: &ConnectionKey) -> rusqlite::Result<Option<ConnectionRecord>> {
+    db.prepare_cached(
+        "SELECT * FROM connections WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND deleted_at IS NULL",
+    )?
+    .query_row(params![key.subject.as_str(), key.provider.as_str(), key.label.as_str()], record)
+    .optional()
+}
+
+pub fn of_subject(db: &Connection, subject: Option<&Subject>) -> rusqlite::Result<Vec<ConnectionRecord>> {
+    db.prepare_cached(
+        "SELECT * FROM connections WHERE deleted_at IS NULL AND (?1 IS NULL OR subject = ?1)
+         ORDER BY subject, provider, label",
+    )?
+    .query_map([subject.map(Subject::as_str)], record)?
+    .collect()
+}
+
+pub fn due(db: &Connection, until: Timestamp, limit: usize) -> rusqlite::Result<Vec<ConnectionKey>> {
+    db.prepare_cached(
+        "SELECT subject, provider, label FROM connections
+         WHERE deleted_at IS NULL AND state = 'active' AND refresh_due_at <= ?1
+         ORDER BY refresh_due_at LIMIT ?2",
+    )?
+    .query_map(params![until.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], key)?
+    .collect()
+}
+
+pub fn next_due(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let sql = "SELECT min(refresh_due_at) FROM connections WHERE deleted_at IS NULL AND state = 'active'";
+    let next: Option<i64> = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    Ok(next.map(Timestamp::from_millis))
+}
+
+pub fn begin_refresh(db: &Connection, id: &str, at: u64, intent: &Intent) -> rusqlite::Result<bool> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE connections
+             SET intent_attempt = ?3, intent_started_at = ?4, intent_refresh_token_digest = ?5
+             WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL AND state = 'active'",
+        )?
+        .execute(params![
+            id,
+            generation(at),
+            intent.attempt,
+            intent.started_at.as_millis(),
+            intent.refresh_token_digest.as_slice()
+        ])?;
+    Ok(changed == 1)
+}
+
+pub fn complete_refresh(db: &mut Connection, id: &str, at: u64, new: &RefreshedTokens) -> rusqlite::Result<bool> {
+    let transaction = db.transaction()?;
+    let changed = transaction
+        .prepare_cached(
+            "UPDATE connections SET
+               generation = generation + 1,
+               access_token_sealed = :access_token, access_expires_at = :access_expires_at,
+               refresh_token_sealed = :refresh_token, previous_refresh_token_sealed = :previous_refresh_token,
+               refresh_expires_at = coalesce(:refresh_expires_at, refresh_expires_at),
+               refresh_due_at = :refresh_due_at,
+               scopes = coalesce(:scopes, scopes), captured = json_patch(captured, :captured),
+               intent_attempt = NULL, intent_started_at = NULL, intent_refresh_token_digest = NULL,
+               refresh_failures = 0, refresh_error = NULL, in_doubt_since = NULL, refreshed_at = :refreshed_at
+             WHERE id = :id AND generation = :generation AND deleted_at IS NULL",
+        )?
+        .execute(named_params! {
+            ":id": id,
+            ":generation": generation(at),
+            ":access_token": new.access_token.as_bytes(),
+            ":access_expires_at": millis(new.access_expires_at),
+            ":refresh_token": new.refresh_token.as_ref().map(Sealed::as_bytes),
+            ":previous_refresh_token": new.previous_refresh_token.as_ref().map(Sealed::as_bytes),
+            ":refresh_expires_at": millis(new.refresh_expires_at),
+            ":refresh_due_at": millis(new.refresh_due_at),
+            ":scopes": new.scopes.as_ref().map(json),
+            ":captured": json(&new.captured),
+            ":refreshed_at": new.refreshed_at.as_millis(),
+        })?;
+    transaction.commit()?;
+    Ok(changed == 1)
+}
+
+pub fn fail_refresh(db: &Connection, id: &str, at: u64, failure: &RefreshFailure) -> rusqlite::Result<bool> {
+    // What is in doubt keeps its intent: it says which token was sent, and when.
+    let changed = db
+        .prepare_cached(
+            "UPDATE connections SET
+               state = :state, state_reason = :state_reason, refresh_due_at = :refresh_due_at,
+               refresh_failures = :failures, refresh_error = :error, in_doubt_since = :in_doubt_since,
+               intent_attempt = iif(:in_doubt_since IS NULL, NULL, intent_attempt),
+               intent_started_at = iif(:in_doubt_since IS NULL, NULL, intent_started_at),
+               intent_refresh_token_digest = iif(:in_doubt_since IS NULL, NULL, intent_refresh_token_digest)
+             WHERE id = :id AND generation = :generation AND deleted_at IS NULL",
+        )?
+        .execute(named_params! {
+            ":id": id,
+            ":generation": generation(at),
+            ":state": failure.state.word(),
+            ":state_reason": reason(&failure.state),
+            ":refresh_due_at": millis(failure.retry_at),
+            ":failures": failure.trouble.failures,
+            ":error": failure.trouble.last_error,
+            ":in_doubt_since": millis(failure.trouble.in_doubt_since),
+        })?;
+    Ok(changed == 1)
+}
+
+pub fn interrupted(db: &Connection) -> rusqlite::Result<Vec<ConnectionRecord>> {
+    db.prepare_cached(
+        "SELECT * FROM connections
+         WHERE deleted_at IS NULL AND state = 'active' AND intent_attempt IS NOT NULL AND in_doubt_since IS NULL",
+    )?
+    .query_map([], record)?
+    .collect()
+}
+
+pub fn key(row: &Row<'_>) -> rusqlite::Result<ConnectionKey> {
+    Ok(ConnectionKey {
+        subject: parsed(row, "subject")?,
+        provider: parsed(row, "provider")?,
+        label: parsed(row, "label")?,
+    })
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<ConnectionRecord> {
+    let in_doubt_since = time(row, "in_doubt_since")?;
+    let last_error: Option<String> = row.get("refresh_error")?;
+    let trouble = match last_error {
+        Some(last_error) => Some(RefreshTrouble { failures: row.get("refresh_failures")?, last_error, in_doubt_since }),
+        None => None,
+    };
+    Ok(ConnectionRecord {
+        id: row.get("id")?,
+        key: key(row)?,
+        state: state(row)?,
+        captured: from_json(row, "captured")?.unwrap_or_default(),
+        scopes: from_json(row, "scopes")?,
+        generation: u64::try_from(row.get::<_, i64>("generation")?).unwrap_or(0),
+        access_token: Sealed::from_bytes(row.get("access_token_sealed")?),
+        access_expires_at: time(row, "access_expires_at")?,
+        refresh_token: row.get::<_, Option<Vec<u8>>>("refresh_token_sealed")?.map(Sealed::from_bytes),
+        previous_refresh_token: row.get::<_, Option<Vec<u8>>>("previous_refresh_token_sealed")?.map(Sealed::from_bytes),
+        refresh_expires_at: time(row, "refresh_expires_at")?,
+        refresh_due_at: time(row, "refresh_due_at")?,
+        intent: intent(row)?,
+        trouble,
+        connected_at: time(row, "connected_at")?.unwrap_or(Timestamp::from_millis(0)),
+        refreshed_at: time(row, "refreshed_at")?,
+    })
+}
+
+fn intent(row: &Row<'_>) -> rusqlite::Result<Option<Intent>> {
+    let attempt: Option<String> = row.get("intent_attempt")?;
+    let digest: Option<Digest> = row.get("intent_refresh_token_digest")?;
+    Ok(match (attempt, time(row, "intent_started_at")?, digest) {
+        (Some(attempt), Some(started_at), Some(refresh_token_digest)) => {
+            Some(Intent { attempt, started_at, refresh_token_digest })
+        }
+        _ => None,
+    })
+}
+
+fn state(row: &Row<'_>) -> rusqlite::Result<ConnectionState> {
+    let word: String = row.get("state")?;
+    Ok(match word.as_str() {
+        "active" => ConnectionState::Active,
+        "needs_reauth" => {
+            ConnectionState::NeedsReauth { reason: row.get::<_, Option<String>>("state_reason")?.unwrap_or_default() }
+        }
+        _ => ConnectionState::Disconnected,
+    })
+}
+
+fn reason(state: &ConnectionState) -> Option<&str> {
+    match state {
+        ConnectionState::NeedsReauth { reason } => Some(reason),
+        _ => None,
+    }
+}
+
+/// Generations count refreshes; SQLite's integers hold all that a connection will ever see.
+fn generation(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub fn millis(time: Option<Timestamp>) -> Option<i64> {
+    time.map(Timestamp::as_millis)
+}
+
+pub fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+pub fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("texts serialize")
+}
+
+pub fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|error| corrupt(column, &error.to_string()))).transpose()
+}
+
+pub fn parsed<T: std::str::FromStr<Err = String>>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    row.get::<_, String>(column)?.parse().map_err(|error: String| corrupt(column, &error))
+}
+
+fn corrupt(column: &str, what: &str) -> rusqlite::Error {
+    let message = format!("column {column}: {what}");
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, message.into())
+}

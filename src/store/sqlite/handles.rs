@@ -1,0 +1,47 @@
+//! Handles in SQLite.
+
+use rusqlite::{Connection, Row, params};
+
+use super::connections::{from_json, json, millis, parsed, time};
+use crate::base::clock::Timestamp;
+use crate::base::digest::Digest;
+use crate::model::handle::HandleRecord;
+
+pub fn put(db: &Connection, digest: &Digest, handle: &HandleRecord) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO handles (id, digest, subject, providers, label, created_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            handle.id,
+            digest.as_slice(),
+            handle.subject.as_str(),
+            handle.providers.as_ref().map(json),
+            handle.label.as_str(),
+            handle.created_at.as_millis(),
+            millis(handle.expires_at)
+        ],
+    )?;
+    Ok(())
+}
+
+pub fn all(db: &Connection) -> rusqlite::Result<Vec<(Digest, HandleRecord)>> {
+    db.prepare("SELECT * FROM handles ORDER BY created_at, id")?.query_map([], record)?.collect()
+}
+
+pub fn revoke(db: &Connection, id: &str, now: Timestamp) -> rusqlite::Result<bool> {
+    let sql = "UPDATE handles SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1";
+    Ok(db.execute(sql, params![id, now.as_millis()])? == 1)
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<(Digest, HandleRecord)> {
+    let handle = HandleRecord {
+        id: row.get("id")?,
+        subject: parsed(row, "subject")?,
+        providers: from_json(row, "providers")?,
+        label: parsed(row, "label")?,
+        created_at: time(row, "created_at")?.unwrap_or(Timestamp::from_millis(0)),
+        expires_at: time(row, "expires_at")?,
+        revoked_at: time(row, "revoked_at")?,
+    };
+    Ok((row.get("digest")?, handle))
+}

@@ -1,0 +1,51 @@
+//! Opening the database and bringing its schema up to date.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use crate::store::StoreError;
+
+/// One step each; never changed once released, only added to. The position of a step is the schema version after it.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_connections.sql")];
+
+/// Opens the file: write-ahead log, every commit synced to disk, foreign keys checked.
+pub fn open(path: &Path) -> Result<Connection, StoreError> {
+    let unusable = |error: rusqlite::Error| StoreError::Unusable(format!("{}: {error}", path.display()));
+    let mut connection = Connection::open(path).map_err(unusable)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(unusable)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(unusable)?;
+    connection.pragma_update(None, "secure_delete", true).map_err(unusable)?;
+    // Temporary results may hold what the tables hold: never in a file elsewhere.
+    connection.pragma_update(None, "temp_store", "MEMORY").map_err(unusable)?;
+    migrate(&mut connection, path).map(|()| connection)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let unusable = |error: rusqlite::Error| StoreError::Unusable(format!("{}: {error}", path.display()));
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(unusable)?;
+    if version as usize > MIGRATIONS.len() {
+        return Err(StoreError::Unusable(format!(
+            "{} was written by a newer sidekey (schema {version}, this one knows {}); run that version again",
+            path.display(),
+            MIGRATIONS.len()
+        )));
+    }
+    for (number, step) in (1_u32..).zip(MIGRATIONS).skip(version as usize) {
+        // A step and its version number become durable together, so an interrupted one is simply repeated.
+        let transaction = connection.transaction().map_err(unusable)?;
+        transaction.execute_batch(step).map_err(unusable)?;
+        transaction.pragma_update(None, "user_version", number).map_err(unusable)?;
+        transaction.commit().map_err(unusable)?;
+    }
+    Ok(())
+}
+
+/// Writes and reads, and leaves nothing behind.
+pub fn probe(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute("INSERT INTO probe (value) VALUES (1)", [])?;
+    transaction.query_row("SELECT count(*) FROM probe", [], |row| row.get::<_, i64>(0))?;
+    transaction.rollback()
+}
