@@ -21,7 +21,14 @@
 
 pub mod base;
 pub mod catalogue;
+pub mod cli;
 pub mod config;
+pub mod dance;
 pub mod model;
 pub mod oauth;
+pub mod portal;
+pub mod proxy;
+pub mod server;
 pub mod store;
+pub mod telemetry;
+pub mod vault;

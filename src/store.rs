@@ -78,6 +78,9 @@ pub trait Store: Send + Sync {
     /// All connections that are not deleted, of one subject or of all.
     async fn connections(&self, subject: Option<Subject>) -> Result<Vec<ConnectionRecord>, StoreError>;
 
+    /// How many connections there are, by provider and state.
+    async fn count_connections(&self) -> Result<Vec<(String, String, i64)>, StoreError>;
+
     /// Keys of active connections whose refresh is due by `until`, the most urgent first, and at most `limit`.
     async fn refresh_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ConnectionKey>, StoreError>;
 

@@ -290,6 +290,13 @@ fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
             problems.push(document.problem(&format!("{path}.origin_suffixes"), message));
         }
     }
+    if !entry.post_connect.is_empty() {
+        problems.push(document.problem("post_connect", "look-ups after connecting are not carried out by this version yet"));
+    }
+    if !entry.token.response.more_tokens.is_empty() {
+        let key = "token.response.more_tokens";
+        problems.push(document.problem(key, "several tokens in one reply are not kept by this version yet"));
+    }
     if !entry.apis.contains_key(&entry.default_api) {
         let known: Vec<&String> = entry.apis.keys().collect();
         problems.push(document.problem("default_api", format!("is not one of the APIs {known:?}")));

@@ -77,6 +77,8 @@ pub struct Api {
     pub provider: ProviderName,
     /// Where it is.
     pub origin: Origin,
+    /// Put in front of the caller's path; empty, or begins with a slash and does not end with one.
+    pub base_path: String,
     /// What may be called.
     pub paths: Vec<PathPrefix>,
     /// Where `%2F` is allowed.
@@ -153,12 +155,23 @@ impl Api {
             name: name.to_owned(),
             provider: provider.clone(),
             origin,
+            base_path: base_path(&api.base_path)?,
             paths: api.paths.iter().map(|path| PathPrefix::parse(path)).collect(),
             encoded_slash_paths: api.encoded_slash_paths.iter().map(|path| PathPrefix::parse(path)).collect(),
             credential: PreparedCredential { header: header_name(&declared.header)?, declared },
             always,
             default,
         })
+    }
+}
+
+fn base_path(text: &str) -> Result<String, String> {
+    let trimmed = text.trim_end_matches('/');
+    let plain = trimmed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
+    if plain && !trimmed.contains("..") && (trimmed.is_empty() || trimmed.starts_with('/')) {
+        Ok(trimmed.to_owned())
+    } else {
+        Err(format!("{text:?} is not a base path: expected plain segments that begin with a slash"))
     }
 }
 

@@ -92,6 +92,8 @@ async fn one_connection_per_key(store: &impl Store) {
     assert_eq!((found.id.as_str(), found.captured["realm_id"].as_str()), ("c_new", "1234567890"));
     assert_eq!(store.connections(Some("alice".parse().expect("valid"))).await.expect("read").len(), 1);
     assert_eq!(store.connections(None).await.expect("read").len(), 2);
+    let counts = store.count_connections().await.expect("counted");
+    assert_eq!(counts, [("quickbooks".to_owned(), "active".to_owned(), 2)]);
     assert!(store.connection(key("carol")).await.expect("read").is_none());
     let duplicate = store.connect(connection("dave", "c_new"), NOW).await;
     assert!(duplicate.is_err(), "an id is never reused");

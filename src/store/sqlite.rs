@@ -132,6 +132,10 @@ impl Store for SqliteStore {
         self.run(move |db| connections::of_subject(db, subject.as_ref())).await
     }
 
+    async fn count_connections(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
+        self.run(|db| connections::count(db)).await
+    }
+
     async fn refresh_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ConnectionKey>, StoreError> {
         self.run(move |db| connections::due(db, until, limit)).await
     }

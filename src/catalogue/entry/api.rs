@@ -37,6 +37,9 @@ pub struct ApiEntry {
     /// `scheme://host[:port]`. A captured value such as `{instance_url}` is allowed where `origin_suffixes` bounds it.
     #[schemars(extend("format" = "sidekey-url"))]
     pub origin: String,
+    /// Put in front of the caller's path, for an API that is served below a path of its host (a gateway, a simulator).
+    #[serde(default)]
+    pub base_path: String,
     /// For an origin from a captured value: how its host must end, each beginning with a dot.
     #[serde(default)]
     pub origin_suffixes: Vec<String>,

@@ -66,6 +66,11 @@ pub fn of_subject(db: &Connection, subject: Option<&Subject>) -> rusqlite::Resul
     .collect()
 }
 
+pub fn count(db: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
+    let sql = "SELECT provider, state, count(*) FROM connections WHERE deleted_at IS NULL GROUP BY provider, state";
+    db.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
 pub fn due(db: &Connection, until: Timestamp, limit: usize) -> rusqlite::Result<Vec<ConnectionKey>> {
     db.prepare_cached(
         "SELECT subject, provider, label FROM connections

@@ -1,0 +1,45 @@
+"""A program that runs beside the tests, with its output in a file."""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.polling import wait_until
+
+
+class Program:
+    """Starts at once; `stop` ends it as an operator would."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]):
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
+            )
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def assert_running(self) -> None:
+        assert self.process.poll() is None, f"{self.process.args} ended with {self.process.returncode}:\n{self.output()}"
+
+    def announced_url(self) -> str:
+        """The URL of a program that prints `{"url": ...}` once it listens."""
+
+        def announcement() -> str | None:
+            self.assert_running()
+            lines = (line for line in self.output().splitlines() if line.startswith('{"url"'))
+            return next((json.loads(line)["url"] for line in lines), None)
+
+        return wait_until(announcement, f"{self.process.args} announces its URL")
+
+    def stop(self) -> int:
+        """Ends it with SIGTERM and returns its exit code."""
+        self.process.terminate()
+        try:
+            return self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{self.process.args} does not heed SIGTERM:\n{self.output()}") from None

@@ -1,0 +1,182 @@
+"""A Sidekey of the test's own: configured, started, used over its command line and its listeners."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from harness import http
+from harness.browser import Browser
+from harness.polling import wait_until
+from harness.ports import free_ports
+from harness.program import Program
+
+PROVIDER_FILES = Path(__file__).parent.parent / "providers"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a Sidekey listens. Known before it starts: providers want to know the redirect URI."""
+
+    public_port: int
+    egress_port: int
+    metrics_port: int
+
+    @classmethod
+    def free(cls) -> "Addresses":
+        return cls(*free_ports(3))
+
+    @property
+    def public_url(self) -> str:
+        return f"http://127.0.0.1:{self.public_port}"
+
+    @property
+    def egress_url(self) -> str:
+        return f"http://127.0.0.1:{self.egress_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self.metrics_port}"
+
+    def redirect_uri(self, provider: str) -> str:
+        return f"{self.public_url}/callback/{provider}"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """An app at a provider, and where that provider is: `place` is what stands for it in `providers/*.toml`."""
+
+    provider: str
+    client_id: str
+    client_secret: str
+    place: str
+    url: str
+    environment: str | None = None
+
+    @property
+    def secret_variable(self) -> str:
+        return f"{self.provider.upper().replace('-', '_')}_CLIENT_SECRET"
+
+
+class Sidekey:
+    """One installation in a directory of its own."""
+
+    def __init__(
+        self, directory: Path, addresses: Addresses, registrations: list[Registration], fixed_subject: str | None
+    ):
+        self.directory = directory
+        self.addresses = addresses
+        self.config = directory / "sidekey.toml"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "RUST_BACKTRACE": "1",
+            **{registration.secret_variable: registration.client_secret for registration in registrations},
+        }
+        self.http = http.client()
+        # What was issued here: neither the log nor the store may know it.
+        self.handles: set[str] = set()
+        self._write_key()
+        self._write_provider_files(registrations)
+        self.config.write_text(configuration(addresses, registrations, fixed_subject))
+
+    def start(self) -> None:
+        command = [binary(), "serve", "--config", self.config]
+        self.program = Program(command, self.directory / "sidekey.log", self.environment)
+        wait_until(self._is_ready, "Sidekey is ready")
+
+    def stop(self) -> int:
+        """Returns the exit code."""
+        self.http.close()
+        return self.program.stop()
+
+    def command(self, *arguments: str) -> Any:
+        """Runs a sub-command and returns what it says, as JSON."""
+        command = [binary(), *arguments, "--config", str(self.config), "--json"]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
+
+    def connect_link(self, provider: str, subject: str) -> str:
+        """A one-time link for the subject's browser."""
+        return self.command("connect", provider, "--subject", subject)["url"]
+
+    def connect(self, provider: str, subject: str) -> None:
+        """The subject connects in a browser and agrees to everything."""
+        with Browser() as browser:
+            page = browser.dance(self.connect_link(provider, subject))
+        ending = f"the dance ended at {page.url} with {page.status_code}:\n{page.text}"
+        assert page.status_code == 200 and str(page.url).startswith(self.addresses.public_url), ending
+
+    def issue_handle(self, provider: str, subject: str) -> str:
+        handle = self.command("handle", "issue", "--subject", subject, "--provider", provider)["handle"]
+        self.handles.add(handle)
+        return handle
+
+    def connection(self, provider: str, subject: str) -> dict[str, Any] | None:
+        """How a connection stands; None if there is none."""
+        connections = self.command("status")["connections"]
+        wanted = (entry for entry in connections if (entry["provider"], entry["subject"]) == (provider, subject))
+        return next(wanted, None)
+
+    def api(self, path: str, token: str, method: str = "GET") -> httpx2.Response:
+        """An API call at the egress listener, as an MCP server would make it."""
+        url = f"{self.addresses.egress_url}{path}"
+        return self.http.request(method, url, headers={"authorization": f"Bearer {token}"})
+
+    def _is_ready(self) -> bool:
+        self.program.assert_running()
+        try:
+            return self.http.get(f"{self.addresses.metrics_url}/readyz").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def _write_key(self) -> None:
+        command = [binary(), "keys", "generate"]
+        done = subprocess.run(command, env=self.environment, capture_output=True, check=True, timeout=30)
+        key = self.directory / "sidekey.key"
+        key.touch(mode=0o600)
+        key.write_bytes(done.stdout)
+
+    def _write_provider_files(self, registrations: list[Registration]) -> None:
+        directory = self.directory / "providers"
+        directory.mkdir()
+        for registration in registrations:
+            text = (PROVIDER_FILES / f"{registration.provider}.toml").read_text()
+            text = text.replace(registration.place, registration.url)
+            (directory / f"{registration.provider}.toml").write_text(text)
+
+
+def binary() -> str:
+    return os.environ["SIDEKEY_BIN"]
+
+
+def configuration(addresses: Addresses, registrations: list[Registration], fixed_subject: str | None) -> str:
+    """The text of `sidekey.toml`."""
+    lines = [
+        'provider_directory = "providers"',
+        "[public]",
+        f'listen = "127.0.0.1:{addresses.public_port}"',
+        "[egress]",
+        f'listen = "127.0.0.1:{addresses.egress_port}"',
+        *([f'subject = "{fixed_subject}"'] if fixed_subject else []),
+        "[metrics]",
+        f'listen = "127.0.0.1:{addresses.metrics_port}"',
+        "[store]",
+        'keys = ["file:sidekey.key"]',
+        "[logging]",
+        # Everything that Sidekey itself would ever write, so that the search for secrets is worth something.
+        'level = "debug"',
+    ]
+    for registration in registrations:
+        lines += [
+            f"[providers.{registration.provider}]",
+            f'client_id = "{registration.client_id}"',
+            f'client_secret = "env:{registration.secret_variable}"',
+            *([f'environment = "{registration.environment}"'] if registration.environment else []),
+        ]
+    return "\n".join(lines) + "\n"

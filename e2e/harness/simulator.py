@@ -1,0 +1,91 @@
+"""The simulated providers: steering them, and reading their ledger."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from harness import http
+
+
+@dataclass(frozen=True)
+class Call:
+    """An API call that a provider accepted: what was called, and with whose token."""
+
+    request: str
+    grant_id: str
+    token_id: str
+
+
+class Simulator:
+    """A running simulator, seen from outside."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self.http = http.client(base_url=url)
+
+    def close(self) -> None:
+        self.http.close()
+
+    def client_id(self, profile: str) -> str:
+        return self._get(f"/control/settings/{profile}")["client_id"]
+
+    def client_secret(self, profile: str) -> str:
+        return self._get(f"/control/settings/{profile}")["client_secret"]
+
+    def reset(self) -> None:
+        self._post("/control/reset")
+
+    def expire(self, profile: str) -> None:
+        """All access tokens stop working now, earlier than announced."""
+        assert self._post(f"/control/expire/{profile}")["expired"] > 0, "nothing was there to expire"
+
+    def add_to_answer(self, profile: str, fields: dict[str, Any], nth: int = 1) -> None:
+        """Adds fields to what the nth API call from now on answers; who may call is decided as ever."""
+        fault = {"profile": profile, "endpoint": "api", "nth": nth, "kind": "body_patch", "set": fields}
+        self._post("/control/faults", fault)
+
+    def counters(self, profile: str) -> dict[str, int]:
+        return self._profile(profile)["counters"]
+
+    def grants(self, profile: str) -> list[dict[str, Any]]:
+        """Oldest first."""
+        return self._profile(profile)["grants"]
+
+    def accepted_calls(self, profile: str) -> list[Call]:
+        """Oldest first. The simulator accepts a call only with an access token that is valid at that moment."""
+        ledger = self._get("/control/ledger")
+        owners = {
+            token["id"]: grant["id"]
+            for grant in ledger["profiles"][profile]["grants"]
+            for token in grant["access_tokens"]
+        }
+        return [
+            Call(event["detail"], owners[event["token_id"]], event["token_id"])
+            for event in ledger["events"]
+            if event["profile"] == profile and event["kind"] == "api_ok"
+        ]
+
+    def secrets(self) -> set[str]:
+        """Every secret value that ever existed here: tokens, codes, client secrets."""
+        return {value for values in self._get("/control/tokens").values() for value in values}
+
+    def _profile(self, profile: str) -> dict[str, Any]:
+        return self._get("/control/ledger")["profiles"][profile]
+
+    def _get(self, path: str) -> Any:
+        return self.http.get(path).raise_for_status().json()
+
+    def _post(self, path: str, body: Any = None) -> Any:
+        return self.http.post(path, json=body).raise_for_status().json()
+
+
+def newest_token(grant: dict[str, Any]) -> dict[str, Any]:
+    """The access token of a grant that is the last issued, and still works."""
+    token = grant["access_tokens"][-1]
+    assert token["dead_at_ms"] is None, "the newest token was killed"
+    return token
+
+
+def hash_of(value: str) -> str:
+    """How the ledger names a value without showing it."""
+    return sha256(value.encode()).hexdigest()

@@ -1,0 +1,131 @@
+//! The command line: one sub-command, one file.
+//!
+//! Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
+
+mod admin_client;
+mod check;
+mod connect;
+mod handle;
+mod init;
+mod keys;
+mod serve;
+mod status;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::base::toml_document::Problem;
+use crate::config::{self, Settings};
+
+/// Keeps OAuth away from MCP servers: connects subjects to providers and injects their tokens into API calls.
+#[derive(Parser)]
+#[command(name = "sidekey", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM.
+    Serve(ConfigArgument),
+    /// Say everything that is wrong with a configuration.
+    Check(check::Arguments),
+    /// Write a working configuration and a key.
+    Init(init::Arguments),
+    /// Keys that seal what is stored.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Print a one-time link that connects a subject to a provider.
+    Connect(connect::Arguments),
+    /// Handles: what MCP servers hold instead of a token.
+    #[command(subcommand)]
+    Handle(handle::Command),
+    /// Show all connections and how they stand.
+    Status(status::Arguments),
+}
+
+/// Which configuration to use.
+#[derive(Args, Clone)]
+pub struct ConfigArgument {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "sidekey.toml", env = "SIDEKEY_CONFIG")]
+    config: PathBuf,
+}
+
+/// Why a command did not do its work.
+pub enum CliError {
+    /// The configuration has these problems.
+    Config(Vec<Problem>),
+    /// The command line asks for something impossible.
+    Usage(String),
+    /// It was tried and failed.
+    Failed(String),
+}
+
+/// Runs the program with its arguments, the first one being its own name.
+pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    // Whatever is created from here on is for its owner alone.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let done = match cli.command {
+        Command::Serve(argument) => serve::run(&argument),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Keys(command) => keys::run(&command),
+        Command::Connect(arguments) => connect::run(&arguments),
+        Command::Handle(command) => handle::run(&command),
+        Command::Status(arguments) => status::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is where the program speaks to people")]
+fn report(error: &CliError) -> ExitCode {
+    match error {
+        CliError::Config(problems) => {
+            problems.iter().for_each(|problem| eprintln!("error: {problem}"));
+            let count = problems.len();
+            eprintln!("{count} problem{} found", if count == 1 { "" } else { "s" });
+            ExitCode::from(2)
+        }
+        CliError::Usage(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+        CliError::Failed(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Settings, CliError> {
+    config::load(path, &|name| std::env::var(name).ok()).map_err(CliError::Config)
+}
+
+/// Writes a line for people or programs.
+#[expect(clippy::print_stdout, reason = "this is where the program answers")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(format!("cannot start threads: {error}")))
+}

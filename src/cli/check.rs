@@ -1,0 +1,25 @@
+//! `sidekey check [FILE]`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{CliError, load, say};
+
+/// Arguments of `check`.
+#[derive(Args)]
+pub struct Arguments {
+    /// The configuration file.
+    #[arg(default_value = "sidekey.toml", env = "SIDEKEY_CONFIG")]
+    file: PathBuf,
+}
+
+/// Says everything that is wrong.
+pub fn run(arguments: &Arguments) -> Result<(), CliError> {
+    let settings = load(&arguments.file)?;
+    say(&format!("{} is valid", arguments.file.display()));
+    for provider in settings.providers.values() {
+        say(&format!("  {}: register the redirect URI {}", provider.name, provider.redirect_uri));
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! `sidekey connect PROVIDER --subject S`
+
+use clap::Args;
+use http::Method;
+
+use super::{CliError, ConfigArgument, admin_client, say};
+use crate::model::names::{Label, ProviderName, Subject};
+use crate::portal::admin::NewLinkRequest;
+
+/// Arguments of `connect`.
+#[derive(Args)]
+pub struct Arguments {
+    /// The provider, as named in the configuration.
+    provider: ProviderName,
+    /// Who connects.
+    #[arg(long, alias = "user")]
+    subject: Subject,
+    /// Which of several connections of the subject at the provider.
+    #[arg(long, default_value = "default")]
+    label: Label,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Prints a link.
+pub fn run(arguments: &Arguments) -> Result<(), CliError> {
+    let request = NewLinkRequest {
+        subject: arguments.subject.clone(),
+        provider: arguments.provider.clone(),
+        label: arguments.label.clone(),
+    };
+    let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/connect-links", Some(&request))?;
+    if arguments.json {
+        say(&answer.to_string());
+    } else {
+        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+        say(&text("url"));
+        say(&format!("Open it in a browser before {}; it works once.", text("expires_at")));
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! `sidekey handle issue|list|revoke`
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::Value;
+
+use super::{CliError, ConfigArgument, admin_client, say};
+use crate::model::names::{Label, ProviderName, Subject};
+use crate::portal::admin::NewHandleRequest;
+
+/// What to do with handles.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a handle; it is shown this once.
+    Issue(Issue),
+    /// Show all handles, without the handles themselves.
+    List(List),
+    /// End a handle at once.
+    Revoke(Revoke),
+}
+
+/// Arguments of `handle issue`.
+#[derive(Args)]
+pub struct Issue {
+    /// Whose connections it reaches.
+    #[arg(long, alias = "user")]
+    subject: Subject,
+    /// At which provider; may be given several times. Without it, at all.
+    #[arg(long)]
+    provider: Vec<ProviderName>,
+    /// Which of several connections at a provider.
+    #[arg(long, default_value = "default")]
+    label: Label,
+    /// For how long, such as 30d. Without it, until it is revoked.
+    #[arg(long, value_name = "DURATION")]
+    expires: Option<String>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Arguments of `handle list`.
+#[derive(Args)]
+pub struct List {
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Arguments of `handle revoke`.
+#[derive(Args)]
+pub struct Revoke {
+    /// The id that `handle issue` and `handle list` show.
+    id: String,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Issues, lists or revokes.
+pub fn run(command: &Command) -> Result<(), CliError> {
+    match command {
+        Command::Issue(arguments) => issue(arguments),
+        Command::List(arguments) => list(arguments),
+        Command::Revoke(arguments) => revoke(arguments),
+    }
+}
+
+fn issue(arguments: &Issue) -> Result<(), CliError> {
+    let request = NewHandleRequest {
+        subject: arguments.subject.clone(),
+        providers: (!arguments.provider.is_empty()).then(|| arguments.provider.iter().cloned().collect()),
+        label: arguments.label.clone(),
+        expires: arguments.expires.clone(),
+    };
+    let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/handles", Some(&request))?;
+    // In text, the handle alone: fit for `$(...)`.
+    say(&if arguments.json { answer.to_string() } else { text(&answer["handle"]) });
+    Ok(())
+}
+
+fn list(arguments: &List) -> Result<(), CliError> {
+    let answer = admin_client::ask(&arguments.config.config, Method::GET, "/v1/handles", None::<&()>)?;
+    if arguments.json {
+        say(&answer.to_string());
+        return Ok(());
+    }
+    for handle in answer["handles"].as_array().into_iter().flatten() {
+        let providers: Vec<_> = handle["providers"].as_array().into_iter().flatten().map(text).collect();
+        let providers = if handle["providers"].is_null() { "all providers".to_owned() } else { providers.join(",") };
+        let end = match (&handle["revoked_at"], &handle["expires_at"]) {
+            (Value::String(at), _) => format!("revoked {at}"),
+            (_, Value::String(at)) => format!("expires {at}"),
+            _ => "does not expire".to_owned(),
+        };
+        say(&format!("{}  {}  {}  {}  {end}", text(&handle["id"]), text(&handle["subject"]), text(&handle["label"]), providers));
+    }
+    Ok(())
+}
+
+fn revoke(arguments: &Revoke) -> Result<(), CliError> {
+    let id = &arguments.id;
+    let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !plain {
+        return Err(CliError::Usage("an id looks like h_abc123; `sidekey handle list` shows them".to_owned()));
+    }
+    admin_client::ask(&arguments.config.config, Method::DELETE, &format!("/v1/handles/{id}"), None::<&()>)?;
+    say(&format!("revoked {id}"));
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,271 @@
+//! The browser comes back.
+
+use std::sync::Arc;
+
+use regex_lite::Regex;
+use tracing::{info, warn};
+
+use super::{CallbackError, Dance, cookie_name};
+use crate::base::backoff::RETRY_WAITS;
+use crate::base::digest::sha256;
+use crate::base::http::HttpError;
+use crate::base::random;
+use crate::base::secret::Secret;
+use crate::catalogue::Provider;
+use crate::catalogue::entry::{Authorize, Capture, ErrorClass};
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
+use crate::model::flow::{FlowId, StateError, verify_state};
+use crate::model::names::ProviderName;
+use crate::oauth::token_request;
+use crate::oauth::token_response::{self, Exchange, TokenReply, Verdict};
+use crate::store::TakenFlow;
+use crate::store::record::{ConnectionRecord, FlowRecord, connection_context, field, verifier_context};
+use crate::telemetry::stopwatch::Stopwatch;
+
+/// The query of a callback, decoded, in the order in which it came.
+pub struct CallbackParameters(pub Vec<(String, String)>);
+
+/// A connection was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Which.
+    pub key: ConnectionKey,
+}
+
+/// Longer values are not looked at.
+const LONGEST_VALUE: usize = 8192;
+
+impl CallbackParameters {
+    /// The value of a parameter that may stand there once.
+    fn one(&self, name: &str) -> Result<Option<&str>, CallbackError> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(CallbackError::Malformed("a parameter is there twice"));
+        }
+        match value {
+            Some(value) if value.len() > LONGEST_VALUE => Err(CallbackError::Malformed("a parameter is too long")),
+            value => Ok(value.filter(|value| !value.is_empty())),
+        }
+    }
+}
+
+/// What a callback says once it is well-formed and belongs to a flow of ours.
+enum Answer {
+    Code(Secret),
+    Denied(Option<String>),
+}
+
+impl Dance {
+    /// Ends the dance for a browser that came to the callback path of `provider`. `cookie` looks up a cookie by name.
+    pub async fn callback(
+        self: &Arc<Self>,
+        provider: &ProviderName,
+        parameters: &CallbackParameters,
+        cookie: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<Connected, CallbackError> {
+        let stopwatch = Stopwatch::start();
+        let (flow_id, answer) = self.read(parameters)?;
+        let record = self.take(flow_id, provider, cookie).await?;
+        let key = record.flow.key.clone();
+        let ended = match self.provider(provider) {
+            Some(provider) => self.finish(provider, record, answer, parameters).await,
+            None => Err(CallbackError::OtherProvider),
+        };
+        let outcome = ended.as_ref().map_or_else(CallbackError::word, |_| "ok");
+        self.parts.metrics.connected(&key.provider, outcome);
+        info!(
+            operation = "connect", provider = %key.provider, subject = %key.subject, label = %key.label,
+            duration_ms = stopwatch.millis(), outcome,
+        );
+        ended
+    }
+
+    fn read(&self, parameters: &CallbackParameters) -> Result<(FlowId, Answer), CallbackError> {
+        let state = parameters.one("state")?.ok_or(CallbackError::Malformed("`state` is missing"))?;
+        let (code, error) = (parameters.one("code")?, parameters.one("error")?);
+        let answer = match (code, error) {
+            (Some(code), None) => Answer::Code(Secret::new(code)),
+            (_, Some(error)) => Answer::Denied(plain_code(error)),
+            (None, None) => return Err(CallbackError::Malformed("both `code` and `error` are missing")),
+        };
+        let flow_id = verify_state(&self.state_key, state, self.parts.clock.now()).map_err(|error| match error {
+            StateError::Forged => CallbackError::ForgedState,
+            StateError::Expired => CallbackError::ExpiredState,
+        })?;
+        Ok((flow_id, answer))
+    }
+
+    /// Uses up the flow, whoever comes with its state: a state that was seen by a wrong browser is worth nothing anymore.
+    async fn take(
+        &self,
+        flow_id: FlowId,
+        provider: &ProviderName,
+        cookie: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<FlowRecord, CallbackError> {
+        let now = self.parts.clock.now();
+        let record = match self.parts.store.take_flow(flow_id, now).await.map_err(CallbackError::Store)? {
+            TakenFlow::Open(record) => *record,
+            TakenFlow::AlreadyUsed => return Err(CallbackError::AlreadyUsed),
+            TakenFlow::Unknown => return Err(CallbackError::ExpiredState),
+        };
+        if record.flow.expires_at <= now {
+            return Err(CallbackError::ExpiredState);
+        }
+        // Compared as digests, so that the time it takes tells nothing about the value.
+        let presented = cookie(&cookie_name(flow_id)).map(|value| sha256(value.as_bytes()));
+        if presented != Some(record.flow.browser_binding) {
+            warn!(operation = "connect", provider = %provider, "a callback came from another browser than the start");
+            return Err(CallbackError::OtherBrowser);
+        }
+        if record.flow.key.provider != *provider {
+            warn!(operation = "connect", provider = %provider, "a callback came to another provider's path");
+            return Err(CallbackError::OtherProvider);
+        }
+        Ok(record)
+    }
+
+    async fn finish(
+        self: &Arc<Self>,
+        provider: &Arc<Provider>,
+        record: FlowRecord,
+        answer: Answer,
+        parameters: &CallbackParameters,
+    ) -> Result<Connected, CallbackError> {
+        check_issuer(&provider.entry.authorize, parameters)?;
+        let code = match answer {
+            Answer::Code(code) => code,
+            Answer::Denied(code) => return Err(CallbackError::Denied { code }),
+        };
+        let captured = capture(&provider.entry.authorize.capture, parameters)?;
+        // In a task of its own: a browser that goes away must not leave a code exchanged and its tokens nowhere.
+        let (dance, provider) = (Arc::clone(self), Arc::clone(provider));
+        let task = tokio::spawn(async move { dance.exchange_and_store(&provider, record, code, captured).await });
+        task.await.unwrap_or_else(|error| Err(CallbackError::ProviderDown { summary: error.to_string() }))
+    }
+
+    async fn exchange_and_store(
+        &self,
+        provider: &Provider,
+        record: FlowRecord,
+        code: Secret,
+        captured: Captured,
+    ) -> Result<Connected, CallbackError> {
+        let verifier = self.open_verifier(&record)?;
+        let reply = self.exchange(provider, &code, verifier.as_ref()).await?;
+        let connection = self.connection(record.flow.key, reply, captured);
+        let now = self.parts.clock.now();
+        self.parts.store.connect(connection.clone(), now).await.map_err(CallbackError::Store)?;
+        if let Err(error) = self.parts.vault.adopt(&connection) {
+            warn!(operation = "connect", connection = %connection.key, ?error, "stored, but not usable");
+        }
+        Ok(Connected { key: connection.key })
+    }
+
+    fn open_verifier(&self, record: &FlowRecord) -> Result<Option<Secret>, CallbackError> {
+        let id = record.flow.id.to_string();
+        let context = verifier_context(&record.flow.key, &id);
+        let open = |sealed| self.parts.sealer.open(&context, sealed).map_err(|_| CallbackError::ExpiredState);
+        record.verifier.as_ref().map(open).transpose()
+    }
+
+    /// A code works once: it is sent again only if nothing of the request was sent.
+    async fn exchange(
+        &self,
+        provider: &Provider,
+        code: &Secret,
+        verifier: Option<&Secret>,
+    ) -> Result<TokenReply, CallbackError> {
+        let mut waits = RETRY_WAITS.iter();
+        loop {
+            let reply = self.parts.http.send(token_request::exchange_code(provider, code, verifier)).await;
+            let now = self.parts.clock.now();
+            match (reply, waits.next()) {
+                (Ok(reply), _) => {
+                    return token_response::read(&provider.entry, Exchange::Code, &reply, now).map_err(|refusal| {
+                        let summary = refusal.summary;
+                        match refusal.verdict {
+                            Verdict::Class(ErrorClass::Configuration) => CallbackError::Registration { summary },
+                            Verdict::Class(ErrorClass::Permanent | ErrorClass::UserAction) | Verdict::Misbehaved => {
+                                CallbackError::CodeRefused { summary }
+                            }
+                            Verdict::Class(ErrorClass::Transient) | Verdict::Throttled | Verdict::Unknown => {
+                                CallbackError::ProviderDown { summary }
+                            }
+                        }
+                    });
+                }
+                (Err(HttpError::NotSent(why)), Some(wait)) => {
+                    warn!(operation = "connect", provider = %provider.name, error = why, "the code could not be sent yet");
+                    self.parts.clock.sleep(*wait).await;
+                }
+                (Err(error), _) => return Err(CallbackError::ProviderDown { summary: error.to_string() }),
+            }
+        }
+    }
+
+    fn connection(&self, key: ConnectionKey, reply: TokenReply, captured: Captured) -> ConnectionRecord {
+        const FIRST_GENERATION: u64 = 1;
+        let id = random::identifier(self.parts.random.as_ref(), "c_");
+        let now = self.parts.clock.now();
+        let TokenReply { tokens, captured: from_reply } = reply;
+        let seal = |field, secret: &Secret| {
+            self.parts.sealer.seal(&connection_context(&key, &id, field, FIRST_GENERATION), secret)
+        };
+        let access_token = seal(field::ACCESS_TOKEN, &tokens.access_token);
+        let refresh_token = tokens.refresh_token.as_ref().map(|token| seal(field::REFRESH_TOKEN, token));
+        let refresh_due_at = match &refresh_token {
+            Some(_) => self.parts.vault.due_at(now, tokens.access_expires_at),
+            None => None,
+        };
+        ConnectionRecord {
+            state: ConnectionState::Active,
+            captured: captured.into_iter().chain(from_reply).collect(),
+            scopes: tokens.scopes,
+            generation: FIRST_GENERATION,
+            access_token,
+            access_expires_at: tokens.access_expires_at,
+            refresh_token,
+            previous_refresh_token: None,
+            refresh_expires_at: tokens.refresh_expires_at,
+            refresh_due_at,
+            intent: None,
+            trouble: None,
+            connected_at: now,
+            refreshed_at: None,
+            id,
+            key,
+        }
+    }
+}
+
+/// RFC 9207 section 2.4: what is sent must be right, and what is advertised must be sent.
+fn check_issuer(authorize: &Authorize, parameters: &CallbackParameters) -> Result<(), CallbackError> {
+    match (parameters.one("iss")?, &authorize.issuer) {
+        (Some(sent), Some(expected)) if sent != expected => Err(CallbackError::WrongIssuer),
+        (None, _) if authorize.issuer_required => Err(CallbackError::WrongIssuer),
+        _ => Ok(()),
+    }
+}
+
+fn capture(declared: &[Capture], parameters: &CallbackParameters) -> Result<Captured, CallbackError> {
+    let mut captured = Captured::new();
+    for capture in declared {
+        let bad = |missing| CallbackError::BadCapture { parameter: capture.parameter.clone(), missing };
+        match parameters.one(&capture.parameter)? {
+            Some(value) if Regex::new(&capture.pattern).is_ok_and(|pattern| pattern.is_match(value)) => {
+                captured.insert(capture.to.clone(), value.to_owned());
+            }
+            Some(_) => return Err(bad(false)),
+            None if capture.required => return Err(bad(true)),
+            None => {}
+        }
+    }
+    Ok(captured)
+}
+
+/// The code of an OAuth error as it may be shown (RFC 6749 section 4.1.2.1 has no others).
+fn plain_code(code: &str) -> Option<String> {
+    let plain = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    plain.then(|| code.to_owned())
+}

@@ -1,0 +1,282 @@
+//! The admin API: what the command line asks of a running server. Only its owner can open the socket.
+//!
+//! The command line asks the same routes in its own process when no server runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Clock;
+use crate::base::duration::DurationText;
+use crate::base::problem_details::{CONTENT_TYPE as PROBLEM_JSON, ProblemDetails};
+use crate::base::safe_url::SafeUrl;
+use crate::dance::{BeginError, Dance};
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
+use crate::model::handle::HandleRecord;
+use crate::model::names::{Label, ProviderName, Subject};
+use crate::store::record::ConnectionRecord;
+use crate::store::{Store, StoreError};
+use crate::vault::handles::{HandleTable, NewHandle};
+
+/// What the admin API needs.
+#[derive(Clone)]
+pub struct AdminState {
+    /// Records.
+    pub store: Arc<dyn Store>,
+    /// Journey J1.
+    pub dance: Arc<Dance>,
+    /// Handles.
+    pub handles: Arc<HandleTable>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where browsers reach us.
+    pub public_url: Arc<SafeUrl>,
+}
+
+/// The routes of the admin socket.
+pub fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/connect-links", post(create_link))
+        .route("/v1/handles", get(list_handles).post(issue_handle))
+        .route("/v1/handles/{id}", delete(revoke_handle))
+        .with_state(state)
+}
+
+/// Query of `GET /v1/status`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusQuery {
+    /// Only this subject's connections.
+    pub subject: Option<Subject>,
+}
+
+/// Answer of `GET /v1/status`.
+#[derive(Serialize)]
+pub struct Status {
+    version: &'static str,
+    public_url: String,
+    connections: Vec<ConnectionStatus>,
+}
+
+#[derive(Serialize)]
+struct ConnectionStatus {
+    subject: Subject,
+    provider: ProviderName,
+    label: Label,
+    state: &'static str,
+    reason: Option<String>,
+    captured: Captured,
+    scopes: Option<Vec<String>>,
+    generation: u64,
+    connected_at: String,
+    refreshed_at: Option<String>,
+    access_expires_at: Option<String>,
+    refresh_due_at: Option<String>,
+    refresh_expires_at: Option<String>,
+    has_refresh_token: bool,
+    trouble: Option<RefreshTrouble>,
+}
+
+impl From<ConnectionRecord> for ConnectionStatus {
+    fn from(record: ConnectionRecord) -> Self {
+        let text = |time: Option<crate::base::clock::Timestamp>| time.map(|time| time.to_string());
+        Self {
+            state: record.state.word(),
+            reason: match record.state {
+                ConnectionState::NeedsReauth { reason } => Some(reason),
+                _ => None,
+            },
+            subject: record.key.subject,
+            provider: record.key.provider,
+            label: record.key.label,
+            captured: record.captured,
+            scopes: record.scopes,
+            generation: record.generation,
+            connected_at: record.connected_at.to_string(),
+            refreshed_at: text(record.refreshed_at),
+            access_expires_at: text(record.access_expires_at),
+            refresh_due_at: text(record.refresh_due_at),
+            refresh_expires_at: text(record.refresh_expires_at),
+            has_refresh_token: record.refresh_token.is_some(),
+            trouble: record.trouble,
+        }
+    }
+}
+
+async fn status(State(state): State<AdminState>, Query(query): Query<StatusQuery>) -> Result<Json<Status>, Failure> {
+    let records = state.store.connections(query.subject).await?;
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        public_url: state.public_url.origin(),
+        connections: records.into_iter().map(ConnectionStatus::from).collect(),
+    }))
+}
+
+/// Body of `POST /v1/connect-links`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewLinkRequest {
+    /// Who connects.
+    pub subject: Subject,
+    /// To what.
+    pub provider: ProviderName,
+    /// Which of several.
+    #[serde(default)]
+    pub label: Label,
+}
+
+/// Answer of `POST /v1/connect-links`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct NewLinkAnswer {
+    /// Opens once, for ten minutes. Whoever has it can connect an account for the subject.
+    pub url: String,
+    /// When it stops working.
+    pub expires_at: String,
+}
+
+async fn create_link(
+    State(state): State<AdminState>,
+    Json(request): Json<NewLinkRequest>,
+) -> Result<Json<NewLinkAnswer>, Failure> {
+    let NewLinkRequest { subject, provider, label } = request;
+    let link = state.dance.create_link(ConnectionKey { subject, provider, label }).await?;
+    let url = format!("{}/connect/{}", state.public_url.origin(), link.token.expose());
+    Ok(Json(NewLinkAnswer { url, expires_at: link.expires_at.to_string() }))
+}
+
+/// Body of `POST /v1/handles`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewHandleRequest {
+    /// Whose connections it reaches.
+    pub subject: Subject,
+    /// At which providers; absent means all.
+    pub providers: Option<BTreeSet<ProviderName>>,
+    /// Which of several connections.
+    #[serde(default)]
+    pub label: Label,
+    /// For how long, such as `30d`; absent means until it is revoked.
+    pub expires: Option<String>,
+}
+
+/// Answer of `POST /v1/handles`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct NewHandleAnswer {
+    /// For listing and revoking.
+    pub id: String,
+    /// Shown this once.
+    pub handle: String,
+    /// When it stops working by itself.
+    pub expires_at: Option<String>,
+}
+
+async fn issue_handle(
+    State(state): State<AdminState>,
+    Json(request): Json<NewHandleRequest>,
+) -> Result<Json<NewHandleAnswer>, Failure> {
+    for provider in request.providers.iter().flatten() {
+        if state.dance.provider(provider).is_none() {
+            return Err(BeginError::UnknownProvider(provider.clone()).into());
+        }
+    }
+    let expires_at = match request.expires.as_deref().map(str::parse::<DurationText>) {
+        Some(Ok(duration)) => Some(state.clock.now().plus(duration.0)),
+        Some(Err(expected)) => return Err(Failure::bad_request(format!("`expires` is not {expected}"))),
+        None => None,
+    };
+    let NewHandleRequest { subject, providers, label, .. } = request;
+    let (handle, record) = state.handles.issue(NewHandle { subject, providers, label, expires_at }).await?;
+    Ok(Json(NewHandleAnswer {
+        id: record.id,
+        handle: handle.expose().to_owned(),
+        expires_at: expires_at.map(|time| time.to_string()),
+    }))
+}
+
+#[derive(Serialize)]
+struct HandleStatus {
+    id: String,
+    subject: Subject,
+    providers: Option<BTreeSet<ProviderName>>,
+    label: Label,
+    created_at: String,
+    expires_at: Option<String>,
+    revoked_at: Option<String>,
+}
+
+impl From<&HandleRecord> for HandleStatus {
+    fn from(record: &HandleRecord) -> Self {
+        Self {
+            id: record.id.clone(),
+            subject: record.subject.clone(),
+            providers: record.providers.clone(),
+            label: record.label.clone(),
+            created_at: record.created_at.to_string(),
+            expires_at: record.expires_at.map(|time| time.to_string()),
+            revoked_at: record.revoked_at.map(|time| time.to_string()),
+        }
+    }
+}
+
+async fn list_handles(State(state): State<AdminState>) -> Json<serde_json::Value> {
+    let handles: Vec<_> = state.handles.list().iter().map(|record| HandleStatus::from(record.as_ref())).collect();
+    Json(serde_json::json!({ "handles": handles }))
+}
+
+async fn revoke_handle(State(state): State<AdminState>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    if state.handles.revoke(&id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        let next = "`sidekey handle list` shows the ids";
+        Err(Failure(ProblemDetails::new("unknown-handle-id", 404, "Unknown handle id", "There is no such handle.", next)))
+    }
+}
+
+/// A problem as the answer of a handler.
+struct Failure(ProblemDetails);
+
+impl Failure {
+    fn bad_request(detail: String) -> Self {
+        Self(ProblemDetails::new("bad-request", 400, "Bad request", detail, "correct it and ask again"))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let next = "see the log of the server; the disk may be full or read-only";
+        Self(ProblemDetails::new("store-failed", 503, "Store failed", error.to_string(), next))
+    }
+}
+
+impl From<BeginError> for Failure {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Store(error) => error.into(),
+            BeginError::UnknownProvider(name) => Self(ProblemDetails::new(
+                "unknown-provider",
+                404,
+                "Unknown provider",
+                format!("No provider {name} is configured."),
+                "add [providers] to the configuration, or correct the name",
+            )),
+            BeginError::LinkOver => {
+                Self(ProblemDetails::new("link-over", 404, "Link over", "The link is used up.", "make a new one"))
+            }
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(CONTENT_TYPE, PROBLEM_JSON)], self.0.to_json()).into_response()
+    }
+}

@@ -1,0 +1,381 @@
+//! Journey J4, the base URL way: an MCP server calls `http://127.0.0.1:8701/quickbooks/...` instead of the provider.
+//!
+//! The phases in the order in which they run: [`ProxyHttp::request_filter`] decides everything ([`Egress::admit`]) and
+//! answers refusals; `upstream_peer` names the connection; `upstream_request_filter` rewrites target and headers;
+//! `upstream_response_filter` leads links back through us; `fail_to_proxy` explains failures; `logging` counts.
+
+mod caller;
+mod inject;
+mod links;
+mod policy;
+mod refusal;
+mod target;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::header::{HeaderValue, LINK, LOCATION};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType};
+use tracing::{debug, warn};
+
+use self::caller::OwnHosts;
+use self::inject::InjectError;
+use self::refusal::{METHODS, Refusal};
+use super::peer::{Resolver, peer};
+use super::respond;
+use crate::base::clock::Clock;
+use crate::base::safe_url::SafeUrl;
+use crate::catalogue::provider::{self, Origin};
+use crate::catalogue::{Api, Provider, template};
+use crate::config::settings::Timeouts;
+use crate::model::connection::{Captured, ConnectionKey};
+use crate::model::names::{ProviderName, Subject};
+use crate::telemetry::metrics::{ApiMetrics, ApiOutcome, Metrics};
+use crate::telemetry::stopwatch::Stopwatch;
+use crate::vault::handles::HandleTable;
+use crate::vault::{LiveToken, Vault};
+
+/// What the egress listener is made of.
+pub struct Parts {
+    /// The providers by name.
+    pub providers: BTreeMap<ProviderName, Arc<Provider>>,
+    /// Tokens.
+    pub vault: Arc<Vault>,
+    /// Callers.
+    pub handles: Arc<HandleTable>,
+    /// Whose connections callers without a handle use.
+    pub fixed_subject: Option<Subject>,
+    /// Further accepted values of `Host`.
+    pub hosts: Vec<String>,
+    /// How long upstreams may take.
+    pub timeouts: Timeouts,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Names to addresses.
+    pub resolver: Resolver,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The egress listener.
+pub struct Egress {
+    parts: Parts,
+    own_hosts: OwnHosts,
+    routes: BTreeMap<String, Arc<Route>>,
+}
+
+/// What a first path segment stands for.
+struct Route {
+    segment: String,
+    api: Arc<Api>,
+    /// For an API that is always in the same place.
+    upstream: Option<Arc<Upstream>>,
+    metrics: Option<ApiMetrics>,
+}
+
+/// Where a request goes.
+struct Upstream {
+    url: SafeUrl,
+    /// `Host` of what goes out.
+    authority: HeaderValue,
+    /// What URLs of this API begin with.
+    prefix: String,
+}
+
+impl Upstream {
+    fn new(url: SafeUrl, base_path: &str) -> Option<Self> {
+        let authority = HeaderValue::from_str(&url.authority()).ok()?;
+        let prefix = format!("{}{base_path}", url.origin());
+        Some(Self { url, authority, prefix })
+    }
+}
+
+/// What is known about one request.
+pub struct Context {
+    stopwatch: Stopwatch,
+    route: Option<Arc<Route>>,
+    key: Option<ConnectionKey>,
+    admitted: Option<Admitted>,
+    refused: Option<Refusal>,
+}
+
+/// A request that may go out.
+struct Admitted {
+    token: Arc<LiveToken>,
+    target: String,
+    host: String,
+    upstream: Arc<Upstream>,
+    addresses: Arc<[SocketAddr]>,
+    /// How many of the addresses could not be connected to.
+    unreachable: usize,
+}
+
+impl Egress {
+    /// Prepares one route for each name of a provider and of an enabled API.
+    pub fn new(parts: Parts) -> Self {
+        let mut routes = BTreeMap::new();
+        for provider in parts.providers.values() {
+            for api in &provider.apis {
+                let is_default = api.name == provider.entry.default_api;
+                let segments = std::iter::once(api.name.clone()).chain(is_default.then(|| provider.name.to_string()));
+                // The name of a provider goes before the same name of another provider's API.
+                let free = |segment: &String| {
+                    *segment == provider.name.as_str() || !parts.providers.keys().any(|name| name.as_str() == *segment)
+                };
+                for segment in segments.filter(free) {
+                    let upstream = match &api.origin {
+                        Origin::Fixed(url) => Upstream::new(url.clone(), &api.base_path).map(Arc::new),
+                        Origin::Captured { .. } => None,
+                    };
+                    let metrics = parts.metrics.api(&provider.name).cloned();
+                    let route = Route { segment: segment.clone(), api: Arc::clone(api), upstream, metrics };
+                    routes.insert(segment, Arc::new(route));
+                }
+            }
+        }
+        let own_hosts = OwnHosts(parts.hosts.clone());
+        Self { parts, own_hosts, routes }
+    }
+
+    /// Decides whether a request may go out, and as what. Nothing has been sent yet.
+    async fn admit(&self, session: &Session, context: &mut Context) -> Result<Admitted, Refusal> {
+        let request = session.req_header();
+        if !METHODS.contains(&request.method.as_str()) {
+            return Err(Refusal::Method);
+        }
+        let host = self.own_hosts.check(&request.headers).map_err(Refusal::Caller)?;
+        // Pingora repairs odd targets and drops fragments; what counts is what the caller wrote.
+        let head = session.as_downstream().to_h1_raw();
+        let raw = target::of_request_head(&head).unwrap_or_else(|| request.raw_path());
+        let target = target::parse(raw).map_err(Refusal::Target)?;
+        let route = target.segments.first().and_then(|segment| self.routes.get(*segment)).ok_or(Refusal::UnknownApi)?;
+        context.route = Some(Arc::clone(route));
+        let api = &route.api;
+        let (handles, subject) = (&self.parts.handles, self.parts.fixed_subject.as_ref());
+        let now = self.parts.clock.now();
+        let key =
+            caller::identify(&request.headers, &api.credential.header, &api.provider, handles, subject, now)
+                .map_err(Refusal::Caller)?;
+        let key = context.key.insert(key);
+        if target.query.is_some_and(has_access_token) {
+            return Err(Refusal::TokenInQuery);
+        }
+        let token = self.parts.vault.token_for(key).await.map_err(Refusal::Token)?;
+        let outgoing = policy::outgoing(api, &target, &token.captured).map_err(Refusal::Policy)?;
+        inject::inspect(&request.headers, &api.credential.header, &outgoing).map_err(Refusal::Inject)?;
+        let upstream = match &route.upstream {
+            Some(upstream) => Arc::clone(upstream),
+            None => captured_upstream(api, &token.captured).map(Arc::new).ok_or(Refusal::Origin)?,
+        };
+        let addresses = self.parts.resolver.resolve(&upstream.url).await;
+        if addresses.is_empty() {
+            return Err(Refusal::Unresolved);
+        }
+        Ok(Admitted { token, target: outgoing, host: host.to_owned(), upstream, addresses, unreachable: 0 })
+    }
+
+    async fn refuse(&self, session: &mut Session, context: &mut Context, refusal: Refusal) -> u16 {
+        let provider = context.route.as_ref().map_or("the provider", |route| route.api.provider.as_str());
+        let problem = refusal.problem(provider, context.key.as_ref());
+        self.parts.metrics.refused(refusal.slug());
+        warn!(
+            operation = "api_call",
+            provider = context.route.as_ref().map(|route| route.api.provider.as_str()),
+            subject = context.key.as_ref().map(|key| key.subject.as_str()),
+            duration_ms = context.stopwatch.millis(),
+            outcome = refusal.slug(),
+        );
+        if let Err(error) = respond::problem(session, &problem, &refusal.headers()).await {
+            debug!(operation = "api_call", %error, "the caller went away");
+        }
+        context.refused = Some(refusal);
+        problem.status
+    }
+}
+
+/// An `access_token` parameter would be a second credential.
+fn has_access_token(query: &str) -> bool {
+    query.split('&').any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        percent_encoding::percent_decode_str(name).decode_utf8_lossy().eq_ignore_ascii_case("access_token")
+    })
+}
+
+/// The place that a connection names, if it is within the provider's bounds: https, and a host below one of the
+/// declared suffixes.
+fn captured_upstream(api: &Api, captured: &Captured) -> Option<Upstream> {
+    let Origin::Captured { template, suffixes } = &api.origin else { return None };
+    let text = template::fill(template, |name| captured.get(name).map(String::as_str));
+    let url = provider::origin(text.trim_end_matches('/')).ok()?;
+    let bounded = suffixes.iter().any(|suffix| suffix.starts_with('.') && url.host().ends_with(suffix.as_str()));
+    if bounded && url.is_https() { Upstream::new(url, &api.base_path) } else { None }
+}
+
+#[async_trait]
+impl ProxyHttp for Egress {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context { stopwatch: Stopwatch::start(), route: None, key: None, admitted: None, refused: None }
+    }
+
+    /// None of Pingora's own modules: the default one would look at every answer for something to compress.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
+        match self.admit(session, context).await {
+            Ok(admitted) => {
+                context.admitted = Some(admitted);
+                Ok(false)
+            }
+            Err(refusal) => {
+                self.refuse(session, context, refusal).await;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+        let admitted = context.admitted.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        let address = admitted.addresses[admitted.unreachable % admitted.addresses.len()];
+        Ok(Box::new(peer(&admitted.upstream.url, address, &self.parts.timeouts)))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let (Some(route), Some(admitted)) = (&context.route, &context.admitted) else {
+            return Err(Error::new(ErrorType::InternalError));
+        };
+        request.set_raw_path(admitted.target.as_bytes())?;
+        let injected = inject::inject(request, &route.api, &admitted.token, &admitted.upstream.authority);
+        injected.map_err(|error| {
+            context.refused = Some(Refusal::Inject(error));
+            Error::new(ErrorType::InternalError)
+        })
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let (Some(route), Some(admitted)) = (&context.route, &context.admitted) else { return Ok(()) };
+        for name in [LOCATION, LINK] {
+            if !response.headers.contains_key(&name) {
+                continue;
+            }
+            let base = format!("http://{}/{}", admitted.host, route.segment);
+            let rewritten: Vec<HeaderValue> = response
+                .headers
+                .get_all(&name)
+                .iter()
+                .map(|value| {
+                    let changed = value.to_str().ok().and_then(|text| links::rewrite(text, &admitted.upstream.prefix, &base));
+                    changed.and_then(|text| HeaderValue::from_str(&text).ok()).unwrap_or_else(|| value.clone())
+                })
+                .collect();
+            response.remove_header(&name);
+            for value in rewritten {
+                response.append_header(name.clone(), value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another address of the same host may work; nothing was sent yet.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(admitted) = &mut context.admitted {
+            admitted.unreachable += 1;
+            error.set_retry(admitted.unreachable < admitted.addresses.len());
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
+        if *error.esource() == ErrorSource::Downstream {
+            return nothing;
+        }
+        if session.response_written().is_some() {
+            // The answer has begun: all that is left is to end the connection, so that nobody takes it for complete.
+            warn!(operation = "api_call", outcome = "cut", error = %error.etype().as_str());
+            return nothing;
+        }
+        let refusal = context.refused.take().unwrap_or_else(|| upstream_failure(error));
+        let error_code = self.refuse(session, context, refusal).await;
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        let Some(route) = &context.route else { return };
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let outcome = match (&context.refused, error, status) {
+            (Some(Refusal::Unresolved | Refusal::Unreachable | Refusal::Certificate | Refusal::TimedOut), ..) => {
+                ApiOutcome::Failed
+            }
+            (Some(_), ..) => ApiOutcome::Refused,
+            (None, Some(_), _) | (None, None, 0) => ApiOutcome::Failed,
+            (None, None, 400..=499) => ApiOutcome::ClientError,
+            (None, None, 500..) => ApiOutcome::ServerError,
+            (None, None, _) => ApiOutcome::Ok,
+        };
+        let elapsed = context.stopwatch.elapsed();
+        if let Some(metrics) = &route.metrics {
+            metrics.observe(outcome, elapsed.as_secs_f64());
+        }
+        if context.refused.is_none() {
+            debug!(
+                operation = "api_call", provider = %route.api.provider,
+                subject = context.key.as_ref().map(|key| key.subject.as_str()),
+                duration_ms = context.stopwatch.millis(), outcome = status, generation = context.generation(),
+            );
+        }
+    }
+
+    /// Pingora's own line would show the path with its query; ours are written above.
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn request_summary(&self, session: &Session, context: &Context) -> String {
+        let segment = context.route.as_ref().map_or("", |route| route.segment.as_str());
+        format!("{} /{segment}", session.req_header().method)
+    }
+}
+
+impl Context {
+    fn generation(&self) -> Option<u64> {
+        self.admitted.as_ref().map(|admitted| admitted.token.generation)
+    }
+}
+
+fn upstream_failure(error: &Error) -> Refusal {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout => {
+            Refusal::TimedOut
+        }
+        ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup => Refusal::Certificate,
+        ErrorType::InternalError => Refusal::Inject(InjectError::Header("internal error".to_owned())),
+        _ => Refusal::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests;

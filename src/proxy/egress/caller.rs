@@ -1,0 +1,176 @@
+//! Who is calling: a handle in the place of the provider's token, or the fixed subject for callers without one.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use memchr::memmem;
+
+use crate::base::clock::Timestamp;
+use crate::model::connection::ConnectionKey;
+use crate::model::handle::{HandleError, MARKER};
+use crate::model::names::{Label, ProviderName, Subject};
+use crate::vault::handles::HandleTable;
+
+/// Why nobody is identified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerError {
+    /// `Host` is missing, repeated or malformed.
+    BadHost,
+    /// `Host` names somebody else: a page in a browser that was led here by DNS.
+    ForeignHost,
+    /// The request comes from a browser.
+    Browser,
+    /// The credential header is there twice.
+    TwoCredentials,
+    /// No handle, and no fixed subject.
+    NoHandle,
+    /// A handle that we never issued.
+    UnknownHandle,
+    /// A handle that was good once, or is good elsewhere.
+    Handle(HandleError),
+}
+
+/// Which values of `Host` are ours.
+#[derive(Clone, Debug)]
+pub struct OwnHosts(pub Vec<String>);
+
+impl OwnHosts {
+    /// The one `Host` of a request, if it is ours. Loopback names and addresses are, with any port.
+    pub fn check<'h>(&self, headers: &'h HeaderMap) -> Result<&'h str, CallerError> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(CallerError::BadHost) };
+        let host = host.to_str().map_err(|_| CallerError::BadHost)?;
+        let (name, port) = split_port(host).ok_or(CallerError::BadHost)?;
+        let port_is_number = port.is_none_or(|port| port.parse::<u16>().is_ok());
+        if !port_is_number || !is_host_name(name) {
+            return Err(CallerError::BadHost);
+        }
+        let is_listed = || self.0.iter().any(|own| own.eq_ignore_ascii_case(host) || own.eq_ignore_ascii_case(name));
+        if is_loopback_name(name) || is_listed() { Ok(host) } else { Err(CallerError::ForeignHost) }
+    }
+}
+
+fn split_port(host: &str) -> Option<(&str, Option<&str>)> {
+    if host.starts_with('[') {
+        let (name, rest) = host.split_at(host.find(']')? + 1);
+        return if rest.is_empty() { Some((name, None)) } else { Some((name, Some(rest.strip_prefix(':')?))) };
+    }
+    match host.split_once(':') {
+        Some((name, port)) => Some((name, Some(port))),
+        None => Some((host, None)),
+    }
+}
+
+fn is_host_name(name: &str) -> bool {
+    let plain = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => plain(name),
+    }
+}
+
+fn is_loopback_name(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost")
+        || name == "[::1]"
+        || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Finds the connection that a request may use.
+pub fn identify(
+    headers: &HeaderMap,
+    credential_header: &HeaderName,
+    provider: &ProviderName,
+    handles: &HandleTable,
+    fixed_subject: Option<&Subject>,
+    now: Timestamp,
+) -> Result<ConnectionKey, CallerError> {
+    if headers.get("sec-fetch-site").is_some_and(|site| site != "none") {
+        return Err(CallerError::Browser);
+    }
+    let mut presented = None;
+    for name in [&AUTHORIZATION, credential_header] {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(CallerError::TwoCredentials);
+        }
+        presented = presented.or_else(|| value.and_then(|value| handle_in(value.as_bytes())));
+        if credential_header == AUTHORIZATION {
+            break;
+        }
+    }
+    if let Some(presented) = presented {
+        let record = handles.find(&presented).ok_or(CallerError::UnknownHandle)?;
+        record.permits(provider, now).map_err(CallerError::Handle)?;
+        let (subject, label) = (record.subject.clone(), record.label.clone());
+        return Ok(ConnectionKey { subject, provider: provider.clone(), label });
+    }
+    match fixed_subject {
+        // A page in a browser sends no handle of its own accord, but it could lean on the fixed subject.
+        Some(_) if headers.contains_key(ORIGIN) => Err(CallerError::Browser),
+        Some(subject) => {
+            Ok(ConnectionKey { subject: subject.clone(), provider: provider.clone(), label: Label::default() })
+        }
+        None => Err(CallerError::NoHandle),
+    }
+}
+
+/// The handle-shaped part of a credential: of `Bearer X`, `token X` and plain `X`, and of either half of `Basic`.
+fn handle_in(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let credential = text.split_once(' ').map_or(text, |(_, rest)| rest.trim_start());
+    if text.len() > 6 && text[..6].eq_ignore_ascii_case("basic ") {
+        let decoded = STANDARD.decode(credential).ok()?;
+        let pair = std::str::from_utf8(&decoded).ok()?;
+        return pair.split(':').find(|half| is_handle_shaped(half.as_bytes())).map(str::to_owned);
+    }
+    is_handle_shaped(credential.as_bytes()).then(|| credential.to_owned())
+}
+
+/// Whether a text looks like a handle, or holds one.
+pub fn is_handle_shaped(bytes: &[u8]) -> bool {
+    memmem::find(bytes, MARKER.as_bytes()).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(hosts: &[&'static str]) -> Result<String, CallerError> {
+        let mut headers = HeaderMap::new();
+        hosts.iter().for_each(|host| {
+            headers.append(HOST, host.parse().expect("a value"));
+        });
+        OwnHosts(vec!["sidekey:8701".to_owned(), "proxy.pod".to_owned()]).check(&headers).map(str::to_owned)
+    }
+
+    #[test]
+    fn our_own_hosts_are_loopback_and_what_is_listed() {
+        for good in ["127.0.0.1:8701", "127.0.0.1", "localhost:1", "LOCALHOST", "[::1]:8701", "[::1]", "sidekey:8701", "proxy.pod:99"] {
+            assert_eq!(check(&[good]).as_deref(), Ok(good));
+        }
+        for foreign in ["evil.example", "evil.example:8701", "127.0.0.1.evil.example", "localhost.evil", "sidekey:1", "10.0.0.1"] {
+            assert_eq!(check(&[foreign]), Err(CallerError::ForeignHost), "{foreign}");
+        }
+        for bad in ["a@b", "a/b", "[::1", "[::1]x", "", "a b", "localhost:", "localhost:99999", ":80"] {
+            assert_eq!(check(&[bad]), Err(CallerError::BadHost), "{bad}");
+        }
+        assert_eq!(check(&[]), Err(CallerError::BadHost));
+        assert_eq!(check(&["localhost", "localhost"]), Err(CallerError::BadHost));
+    }
+
+    #[test]
+    fn a_handle_is_found_where_a_token_goes() {
+        let handle = format!("{MARKER}abc");
+        for value in [format!("Bearer {handle}"), format!("bearer   {handle}"), format!("token {handle}"), handle.clone()] {
+            assert_eq!(handle_in(value.as_bytes()), Some(handle.clone()), "{value}");
+        }
+        for pair in [format!("x-access-token:{handle}"), format!("{handle}:x")] {
+            assert_eq!(handle_in(format!("Basic {}", STANDARD.encode(&pair)).as_bytes()), Some(handle.clone()), "{pair}");
+        }
+        for other in ["Bearer placeholder", "", "Basic !!", "Bearer", "Basic"] {
+            assert_eq!(handle_in(other.as_bytes()), None, "{other}");
+        }
+    }
+}

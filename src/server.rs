@@ -1,0 +1,100 @@
+//! One running Sidekey: everything put together, its listeners, its start and its end.
+
+mod compose;
+mod listeners;
+mod signals;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::Settings;
+use crate::telemetry::health::Part;
+
+pub use compose::{Environment, World};
+use listeners::Listeners;
+
+/// Why the server does not start.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A server that has started.
+pub struct Running {
+    /// Where browsers and MCP clients reach it.
+    pub public: SocketAddr,
+    /// Where MCP servers reach it.
+    pub egress: SocketAddr,
+    /// Metrics and probes.
+    pub metrics: SocketAddr,
+    /// The admin socket.
+    pub admin_socket: PathBuf,
+    world: World,
+    stop: watch::Sender<bool>,
+    connections: TaskTracker,
+    worker: tokio::task::JoinHandle<()>,
+    drain: Duration,
+}
+
+/// Opens the store and the listeners, and serves. Returns once requests are answered.
+pub async fn start(settings: Settings, environment: Environment) -> Result<Running, StartError> {
+    let drain = settings.timeouts.drain;
+    let world = World::compose(&settings, environment).await?;
+    let interrupted = world.vault.recover().await.map_err(|error| StartError(error.to_string()))?;
+    let (stop, stopping) = watch::channel(false);
+    let connections = TaskTracker::new();
+    let listeners = Listeners::open(&settings)?;
+    let (public, egress, metrics) = (listeners.public_address, listeners.egress_address, listeners.metrics_address);
+    listeners.serve(&settings, &world, &stopping, &connections)?;
+    let worker = tokio::spawn(Arc::clone(&world.vault).work());
+    world.health.well(Part::Store);
+    world.health.well(Part::Listeners);
+    info!(
+        operation = "start", version = env!("CARGO_PKG_VERSION"), %public, %egress, %metrics,
+        providers = settings.providers.len(), interrupted_refreshes = interrupted,
+    );
+    Ok(Running { public, egress, metrics, admin_socket: settings.admin_socket, world, stop, connections, worker, drain })
+}
+
+impl Running {
+    /// Stops: no new connections, requests under way and refreshes under way are finished, as long as `timeouts.drain`
+    /// allows.
+    pub async fn stop(self) {
+        info!(operation = "stop", "draining");
+        self.world.health.unwell(Part::Running, "stopping");
+        self.stop.send_replace(true);
+        self.connections.close();
+        self.worker.abort();
+        let drained = async {
+            self.connections.wait().await;
+            // Last, since a request may have begun a refresh: what a provider granted must reach the disk.
+            self.world.vault.settled().await;
+        };
+        if tokio::time::timeout(self.drain, drained).await.is_err() {
+            warn!(operation = "stop", open = self.connections.len(), "connections were still open when time was up");
+        }
+        let _ = std::fs::remove_file(&self.admin_socket);
+        info!(operation = "stop", "stopped");
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(settings: Settings, environment: Environment) -> Result<(), StartError> {
+    let signals = signals::Signals::listen().map_err(|error| StartError(error.to_string()))?;
+    let running = start(settings, environment).await?;
+    signals.wait_for_stop().await;
+    running.stop().await;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! The four listeners. All are opened before any is served, so that a port that is taken ends the start.
+//!
+//! Pingora's applications run on an accept loop of ours: it ends at once when told to, and connections are counted, so
+//! that a stop takes as long as the requests under way and no longer.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::Stream;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::{StartError, World};
+use crate::base::clock::{Clock, SystemClock};
+use crate::config::Settings;
+use crate::config::settings::Tls;
+
+/// A TLS client must be through with its handshake in this time.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The open listeners.
+pub struct Listeners {
+    public: TcpListener,
+    egress: TcpListener,
+    metrics: TcpListener,
+    admin: UnixListener,
+    tls: Option<Arc<Acceptor>>,
+    /// Address of the public listener.
+    pub public_address: SocketAddr,
+    /// Address of the egress listener.
+    pub egress_address: SocketAddr,
+    /// Address of the metrics listener.
+    pub metrics_address: SocketAddr,
+}
+
+impl Listeners {
+    /// Opens all four.
+    pub fn open(settings: &Settings) -> Result<Self, StartError> {
+        let tls = settings.public.tls.as_ref().map(acceptor).transpose()?.map(Arc::new);
+        let (public, public_address) = bind("public.listen", settings.public.listen)?;
+        let (egress, egress_address) = bind("egress.listen", settings.egress.listen)?;
+        let (metrics, metrics_address) = bind("metrics.listen", settings.metrics_listen)?;
+        let admin = bind_admin(&settings.admin_socket)?;
+        Ok(Self { public, egress, metrics, admin, tls, public_address, egress_address, metrics_address })
+    }
+
+    /// Serves all four until `stopping` says so.
+    pub fn serve(
+        self,
+        settings: &Settings,
+        world: &World,
+        stopping: &watch::Receiver<bool>,
+        connections: &TaskTracker,
+    ) -> Result<(), StartError> {
+        let conf = Arc::new(server_conf(settings));
+        let public = Arc::new(http_proxy(&conf, world.public(settings)));
+        let egress = Arc::new(http_proxy(&conf, world.egress(settings)));
+        tokio::spawn(accept(self.public, public, self.tls, stopping.clone(), connections.clone()));
+        tokio::spawn(accept(self.egress, egress, None, stopping.clone(), connections.clone()));
+        let ended = |mut stopping: watch::Receiver<bool>| async move {
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
+        let admin = axum::serve(self.admin, world.admin(settings)).with_graceful_shutdown(ended(stopping.clone()));
+        connections.spawn(async move { admin.await });
+        // Metrics and probes are answered to the very end.
+        let probes = axum::serve(self.metrics, world.probes());
+        tokio::spawn(async move { probes.await });
+        Ok(())
+    }
+}
+
+fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error: std::io::Error| StartError(format!("{key}: cannot listen on {address}: {error}"));
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listener = TcpListener::from_std(listener).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// The store's lock is ours by now, so a socket that is there already belongs to nobody.
+fn bind_admin(path: &Path) -> Result<UnixListener, StartError> {
+    let failed = |error: std::io::Error| StartError(format!("admin.socket: cannot listen on {}: {error}", path.display()));
+    if path.exists() {
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    // The process runs with umask 077, so nobody else can connect before the mode is set either.
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Pingora reads its configuration from YAML if it is let; ours comes from our settings alone.
+fn server_conf(settings: &Settings) -> ServerConf {
+    ServerConf { threads: settings.threads, upstream_keepalive_pool_size: 1024, max_retries: 4, ..ServerConf::default() }
+}
+
+fn acceptor(tls: &Tls) -> Result<Acceptor, StartError> {
+    let failed = |what: &str| StartError(format!("public.tls: {what}"));
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(tls.certificate.as_bytes()).collect();
+    let chain = chain.map_err(|error| failed(&format!("the certificate is not readable PEM: {error}")))?;
+    let key = PrivateKeyDer::from_pem_slice(tls.key.expose().as_bytes())
+        .map_err(|_| failed("the key is not a private key in PEM"))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(&error.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| failed(&error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Acceptor::from_server_config(Arc::new(config)))
+}
+
+/// Accepts connections until told to stop, then lets the application end those that are idle.
+pub async fn accept<A>(
+    listener: TcpListener,
+    application: Arc<A>,
+    tls: Option<Arc<Acceptor>>,
+    mut stopping: watch::Receiver<bool>,
+    connections: TaskTracker,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                let (application, tls, stopping) = (Arc::clone(&application), tls.clone(), stopping.clone());
+                connections.spawn(async move {
+                    if let Some(stream) = secured(stream, tls).await {
+                        application.process_new(stream, &stopping).await;
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: trying again at once would only spin.
+                warn!(operation = "accept", %error);
+                SystemClock.sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    ServerApp::cleanup(application.as_ref()).await;
+}
+
+async fn secured(stream: tokio::net::TcpStream, tls: Option<Arc<Acceptor>>) -> Option<Stream> {
+    let stream = L4Stream::from(stream);
+    let Some(tls) = tls else { return Some(Box::new(stream)) };
+    match tokio::time::timeout(HANDSHAKE_DEADLINE, tls.tls_handshake(stream)).await {
+        Ok(Ok(stream)) => Some(Box::new(stream)),
+        Ok(Err(error)) => {
+            debug!(operation = "tls_handshake", error = %error.etype().as_str());
+            None
+        }
+        Err(_) => None,
+    }
+}

@@ -1,0 +1,202 @@
+//! All metrics, each named once. Labels are bounded: provider names come from the configuration, everything else from
+//! fixed lists; no subject, host or path is ever a label.
+
+use std::collections::BTreeMap;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::model::names::ProviderName;
+
+/// How an API call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiOutcome {
+    /// The provider answered with 2xx or 3xx.
+    Ok,
+    /// The provider answered with 4xx.
+    ClientError,
+    /// The provider answered with 5xx.
+    ServerError,
+    /// Sidekey refused the request.
+    Refused,
+    /// The provider could not be reached, or did not answer in full.
+    Failed,
+}
+
+const OUTCOMES: [(ApiOutcome, &str); 5] = [
+    (ApiOutcome::Ok, "ok"),
+    (ApiOutcome::ClientError, "client_error"),
+    (ApiOutcome::ServerError, "server_error"),
+    (ApiOutcome::Refused, "refused"),
+    (ApiOutcome::Failed, "failed"),
+];
+
+/// Counters of one provider's API calls, looked up once so that a call costs no look-up.
+#[derive(Clone)]
+pub struct ApiMetrics {
+    requests: [IntCounter; OUTCOMES.len()],
+    duration: Histogram,
+}
+
+impl ApiMetrics {
+    /// Counts one call.
+    pub fn observe(&self, outcome: ApiOutcome, seconds: f64) {
+        self.requests[outcome as usize].inc();
+        self.duration.observe(seconds);
+    }
+}
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    api: BTreeMap<ProviderName, ApiMetrics>,
+    refused: IntCounterVec,
+    refreshes: IntCounterVec,
+    refresh_duration: HistogramVec,
+    refresh_attempts: IntCounterVec,
+    connects: IntCounterVec,
+    connections: IntGaugeVec,
+}
+
+impl Metrics {
+    /// The metrics for these providers.
+    pub fn new<'p>(providers: impl Iterator<Item = &'p ProviderName>) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let api_requests = counter(
+            &registry,
+            "sidekey_api_requests_total",
+            "API calls by provider and outcome.",
+            &["provider", "outcome"],
+        )?;
+        let api_duration = HistogramVec::new(
+            HistogramOpts::new("sidekey_api_request_duration_seconds", "From the request's head to the answer's end.")
+                .buckets(vec![0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0]),
+            &["provider"],
+        )?;
+        registry.register(Box::new(api_duration.clone()))?;
+        let refresh_duration = HistogramVec::new(
+            HistogramOpts::new("sidekey_refresh_duration_seconds", "From the decision to refresh to the durable result.")
+                .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]),
+            &["provider"],
+        )?;
+        registry.register(Box::new(refresh_duration.clone()))?;
+        let gauge = Opts::new("sidekey_connections", "Connections by provider and state.");
+        let connections = IntGaugeVec::new(gauge, &["provider", "state"])?;
+        registry.register(Box::new(connections.clone()))?;
+        let api = providers
+            .map(|provider| {
+                let outcome = |(_, word): (ApiOutcome, &str)| api_requests.with_label_values(&[provider.as_str(), word]);
+                let duration = api_duration.with_label_values(&[provider.as_str()]);
+                (provider.clone(), ApiMetrics { requests: OUTCOMES.map(outcome), duration })
+            })
+            .collect();
+        Ok(Self {
+            api,
+            refused: counter(&registry, "sidekey_refusals_total", "Requests refused by Sidekey, by error type.", &["error"])?,
+            refreshes: counter(
+                &registry,
+                "sidekey_refreshes_total",
+                "Refreshes by provider and outcome.",
+                &["provider", "outcome"],
+            )?,
+            refresh_attempts: counter(
+                &registry,
+                "sidekey_refresh_attempts_total",
+                "Requests to token endpoints for a refresh.",
+                &["provider"],
+            )?,
+            connects: counter(
+                &registry,
+                "sidekey_connects_total",
+                "Dances by provider and outcome.",
+                &["provider", "outcome"],
+            )?,
+            refresh_duration,
+            connections,
+            registry,
+        })
+    }
+
+    /// Counters of a configured provider's API calls.
+    pub fn api(&self, provider: &ProviderName) -> Option<&ApiMetrics> {
+        self.api.get(provider)
+    }
+
+    /// Counts a refusal by the slug of its error type.
+    pub fn refused(&self, slug: &'static str) {
+        self.refused.with_label_values(&[slug]).inc();
+    }
+
+    /// Counts a finished refresh.
+    pub fn refreshed(&self, provider: &ProviderName, outcome: &'static str, seconds: f64) {
+        self.refreshes.with_label_values(&[provider.as_str(), outcome]).inc();
+        self.refresh_duration.with_label_values(&[provider.as_str()]).observe(seconds);
+    }
+
+    /// Counts a request to a token endpoint.
+    pub fn refresh_attempted(&self, provider: &ProviderName) {
+        self.refresh_attempts.with_label_values(&[provider.as_str()]).inc();
+    }
+
+    /// Counts a finished dance.
+    pub fn connected(&self, provider: &ProviderName, outcome: &'static str) {
+        self.connects.with_label_values(&[provider.as_str(), outcome]).inc();
+    }
+
+    /// Sets how many connections there are, by provider and state.
+    pub fn set_connections(&self, counts: &[(String, String, i64)]) {
+        self.connections.reset();
+        for (provider, state, count) in counts {
+            self.connections.with_label_values(&[provider, state]).set(*count);
+        }
+    }
+
+    /// The text that scrapers read.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            Ok(()) => String::from_utf8(text).unwrap_or_default(),
+            Err(error) => format!("# {error}\n"),
+        }
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_under_the_names_that_are_documented() {
+        let provider: ProviderName = "quickbooks".parse().expect("valid");
+        let metrics = Metrics::new([provider.clone()].iter()).expect("distinct names");
+        metrics.api(&provider).expect("configured").observe(ApiOutcome::Refused, 0.001);
+        metrics.refused("unknown-handle");
+        metrics.refreshed(&provider, "ok", 0.2);
+        metrics.connected(&provider, "ok");
+        metrics.set_connections(&[("quickbooks".to_owned(), "active".to_owned(), 2)]);
+        let text = metrics.render();
+        for line in [
+            "sidekey_api_requests_total{outcome=\"refused\",provider=\"quickbooks\"} 1",
+            "sidekey_api_requests_total{outcome=\"ok\",provider=\"quickbooks\"} 0",
+            "sidekey_refusals_total{error=\"unknown-handle\"} 1",
+            "sidekey_refreshes_total{outcome=\"ok\",provider=\"quickbooks\"} 1",
+            "sidekey_connections{provider=\"quickbooks\",state=\"active\"} 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn outcomes_stand_where_their_number_says() {
+        for (index, (outcome, _)) in OUTCOMES.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
+        }
+    }
+}

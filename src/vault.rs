@@ -1,0 +1,176 @@
+//! The current access token of every connection, always fresh, never lost.
+//!
+//! A request asks [`Vault::token_for`]. While the current token is valid the answer comes from memory; if it is due, a
+//! refresh runs meanwhile in a task of its own. Only when it has expired does the request wait, together with all others
+//! for the same connection, for that one refresh. [`worker`] refreshes what is due without being asked; [`refresh`] is
+//! the exchange itself: read again, record the intent, ask, make the result durable, publish.
+
+mod cache;
+pub mod handles;
+mod outcome;
+pub mod refresh;
+pub mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use crate::base::clock::Clock;
+use crate::base::http::HttpClient;
+use crate::base::random::Random;
+use crate::catalogue::Provider;
+use crate::model::connection::ConnectionKey;
+use crate::model::names::ProviderName;
+use crate::model::token_set::{Freshness, RefreshAhead};
+use crate::store::Store;
+use crate::store::record::ConnectionRecord;
+use crate::store::seal::Sealer;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+pub use cache::LiveToken;
+use cache::Slot;
+pub use refresh::RefreshResult;
+
+/// Why there is no token to use. The order is that of who must act: the subject, nobody, the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenError {
+    /// The subject has no connection to the provider.
+    NotConnected,
+    /// The grant is dead; the subject must connect again.
+    NeedsReauth {
+        /// What the provider said.
+        reason: String,
+    },
+    /// The token has expired and could not be refreshed just now.
+    Unavailable {
+        /// What happened.
+        reason: String,
+        /// When the next try is made.
+        retry_after: Duration,
+    },
+    /// The operator must mend something: the registration at the provider, a key, the store.
+    Operator {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What the vault is made of.
+pub struct Parts {
+    /// Where connections are kept.
+    pub store: Arc<dyn Store>,
+    /// Seals and opens them.
+    pub sealer: Sealer,
+    /// The providers by name.
+    pub providers: BTreeMap<ProviderName, Arc<Provider>>,
+    /// Reaches token endpoints.
+    pub http: Arc<dyn HttpClient>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// When refreshes are due.
+    pub refresh_ahead: RefreshAhead,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Told when a result cannot be stored.
+    pub health: Arc<Health>,
+}
+
+/// The current access token of every connection.
+pub struct Vault {
+    parts: Parts,
+    slots: DashMap<ConnectionKey, Arc<Slot>>,
+    /// Refreshes that may be under way at the same time.
+    permits: tokio::sync::Semaphore,
+    /// Wakes the worker when there may be something new to do.
+    changed: tokio::sync::Notify,
+    /// Counts refreshes under way, so that a shutdown can wait for them.
+    under_way: tokio::sync::watch::Sender<usize>,
+}
+
+/// Enough for thousands of connections an hour, few enough not to be throttled.
+const CONCURRENT_REFRESHES: usize = 32;
+
+impl Vault {
+    /// A vault with nothing in memory yet.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self {
+            parts,
+            slots: DashMap::new(),
+            permits: tokio::sync::Semaphore::new(CONCURRENT_REFRESHES),
+            changed: tokio::sync::Notify::new(),
+            under_way: tokio::sync::watch::Sender::new(0),
+        })
+    }
+
+    /// A token that can be used now. Waits only if there is none that is valid.
+    pub async fn token_for(self: &Arc<Self>, key: &ConnectionKey) -> Result<Arc<LiveToken>, TokenError> {
+        let slot = match self.slot_in_memory(key) {
+            Some(slot) => slot,
+            None => self.load(key).await?,
+        };
+        let live = slot.live();
+        match live.freshness(self.parts.clock.now()) {
+            Freshness::Fresh => Ok(live),
+            Freshness::Due => {
+                // Dropping the future changes nothing: the refresh runs in a task of its own.
+                drop(self.refresh(&slot));
+                Ok(live)
+            }
+            Freshness::Expired => self.replace_expired(&slot, &live).await,
+        }
+    }
+
+    async fn replace_expired(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        live: &LiveToken,
+    ) -> Result<Arc<LiveToken>, TokenError> {
+        let now = self.parts.clock.now();
+        if let Some(error) = live.standing_error(now) {
+            return Err(error);
+        }
+        self.refresh(slot).await;
+        let live = slot.live();
+        match live.freshness(self.parts.clock.now()) {
+            Freshness::Expired => Err(live.error(self.parts.clock.now())),
+            _ => Ok(live),
+        }
+    }
+
+    fn slot_in_memory(&self, key: &ConnectionKey) -> Option<Arc<Slot>> {
+        self.slots.get(key).map(|slot| Arc::clone(&slot))
+    }
+
+    async fn load(&self, key: &ConnectionKey) -> Result<Arc<Slot>, TokenError> {
+        let operator = |reason: String| TokenError::Operator { reason };
+        let record = self.parts.store.connection(key.clone()).await.map_err(|error| operator(error.to_string()))?;
+        let record = record.ok_or(TokenError::NotConnected)?;
+        let live = LiveToken::open(&record, &self.parts.sealer).map_err(operator)?;
+        // Of two that load at the same time the first one's slot is kept: it may have a refresh under way already.
+        let slot = self.slots.entry(key.clone()).or_insert_with(|| Arc::new(Slot::new(key.clone(), live)));
+        Ok(Arc::clone(&slot))
+    }
+
+    /// Takes note of a connection that was just stored, in place of what was there before.
+    pub fn adopt(&self, record: &ConnectionRecord) -> Result<(), TokenError> {
+        let live = LiveToken::open(record, &self.parts.sealer).map_err(|reason| TokenError::Operator { reason })?;
+        self.slots.insert(record.key.clone(), Arc::new(Slot::new(record.key.clone(), live)));
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits until no refresh is under way.
+    pub async fn settled(&self) {
+        let mut under_way = self.under_way.subscribe();
+        // An error means that the vault is gone, and with it all refreshes.
+        let _ = under_way.wait_for(|count| *count == 0).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! What is held in memory for a connection: the token in use, and the refresh under way.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::{BoxFuture, Shared};
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use super::TokenError;
+use super::refresh::RefreshResult;
+use crate::base::clock::Timestamp;
+use crate::base::secret::Secret;
+use crate::catalogue::entry::CredentialScheme;
+use crate::catalogue::provider::PreparedCredential;
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
+use crate::model::token_set::{Freshness, freshness};
+use crate::store::record::{ConnectionRecord, field};
+use crate::store::seal::Sealer;
+
+/// A refresh that any number of callers wait for.
+pub type SharedRefresh = Shared<BoxFuture<'static, RefreshResult>>;
+
+/// One connection in memory.
+pub struct Slot {
+    /// What it is found by.
+    pub key: ConnectionKey,
+    /// Locked for moments only, never across an await.
+    pub refresh: Mutex<Option<SharedRefresh>>,
+    live: ArcSwap<LiveToken>,
+}
+
+impl Slot {
+    /// A slot with its first token.
+    pub fn new(key: ConnectionKey, live: LiveToken) -> Self {
+        Self { key, refresh: Mutex::new(None), live: ArcSwap::from_pointee(live) }
+    }
+
+    /// The token in use.
+    pub fn live(&self) -> Arc<LiveToken> {
+        self.live.load_full()
+    }
+
+    /// Puts a token into use.
+    pub fn publish(&self, live: LiveToken) {
+        self.live.store(Arc::new(live));
+    }
+}
+
+/// A token as requests use it.
+pub struct LiveToken {
+    /// The connection's id.
+    pub connection_id: String,
+    /// The generation of its tokens.
+    pub generation: u64,
+    /// Values that came with the grant.
+    pub captured: Captured,
+    access_token: Secret,
+    bearer: HeaderValue,
+    expires_at: Option<Timestamp>,
+    refresh_due_at: Option<Timestamp>,
+    has_refresh_token: bool,
+    state: ConnectionState,
+    last_failure: Option<String>,
+}
+
+impl LiveToken {
+    /// Opens what is stored; the error is for the operator.
+    pub fn open(record: &ConnectionRecord, sealer: &Sealer) -> Result<Self, String> {
+        let access_token = sealer
+            .open(&record.seal_context(field::ACCESS_TOKEN), &record.access_token)
+            .map_err(|error| format!("the access token of {} is {error}", record.key))?;
+        let bearer = header_value("Bearer ", access_token.expose())?;
+        Ok(Self {
+            connection_id: record.id.clone(),
+            generation: record.generation,
+            captured: record.captured.clone(),
+            access_token,
+            bearer,
+            expires_at: record.access_expires_at,
+            refresh_due_at: record.refresh_due_at,
+            has_refresh_token: record.refresh_token.is_some(),
+            state: record.state.clone(),
+            last_failure: record.trouble.as_ref().map(|trouble| trouble.last_error.clone()),
+        })
+    }
+
+    /// The value of the header that carries the token. Marked sensitive, so that it is never printed.
+    pub fn header_value(&self, credential: &PreparedCredential) -> Result<HeaderValue, String> {
+        let token = self.access_token.expose();
+        match credential.declared.scheme {
+            CredentialScheme::Bearer => Ok(self.bearer.clone()),
+            CredentialScheme::Token => header_value("token ", token),
+            CredentialScheme::Raw => header_value("", token),
+            CredentialScheme::Basic => {
+                let username = credential.declared.username.as_deref().unwrap_or_default();
+                let pair = Zeroizing::new(format!("{username}:{token}"));
+                header_value("Basic ", &Zeroizing::new(STANDARD.encode(pair.as_bytes())))
+            }
+        }
+    }
+
+    /// What can be done with the token at `now`. A token that has no way to be refreshed is never due.
+    pub fn freshness(&self, now: Timestamp) -> Freshness {
+        let due_at = self.refresh_due_at.filter(|_| self.state == ConnectionState::Active && self.has_refresh_token);
+        freshness(now, self.expires_at, due_at)
+    }
+
+    /// For an expired token: the error to answer with at once, if asking the provider is out of the question or was
+    /// tried a moment ago.
+    pub fn standing_error(&self, now: Timestamp) -> Option<TokenError> {
+        let not_yet = self.last_failure.is_some() && self.refresh_due_at.is_some_and(|due_at| due_at > now);
+        let hopeless = self.state != ConnectionState::Active || !self.has_refresh_token;
+        (hopeless || not_yet).then(|| self.error(now))
+    }
+
+    /// For an expired token: why it could not be replaced.
+    pub fn error(&self, now: Timestamp) -> TokenError {
+        match &self.state {
+            ConnectionState::NeedsReauth { reason } => TokenError::NeedsReauth { reason: reason.clone() },
+            ConnectionState::Disconnected => TokenError::NotConnected,
+            ConnectionState::Active if !self.has_refresh_token => {
+                let reason = "the access token has expired and the provider gave no refresh token".to_owned();
+                TokenError::NeedsReauth { reason }
+            }
+            ConnectionState::Active => TokenError::Unavailable {
+                reason: self.last_failure.clone().unwrap_or_else(|| "the refresh did not finish".to_owned()),
+                retry_after: self.refresh_due_at.map_or(Duration::ZERO, |due_at| due_at.since(now)),
+            },
+        }
+    }
+}
+
+fn header_value(prefix: &str, token: &str) -> Result<HeaderValue, String> {
+    let text = Zeroizing::new(format!("{prefix}{token}"));
+    let mut value = HeaderValue::from_str(&text).map_err(|_| "the stored token is no header value".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}

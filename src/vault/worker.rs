@@ -1,0 +1,102 @@
+//! Refreshes what is due without being asked, and settles what a crash left open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info};
+
+use super::Vault;
+use super::cache::{LiveToken, Slot};
+use super::outcome::Failure;
+use crate::store::StoreError;
+use crate::telemetry::health::Part;
+
+/// The longest pause: connections may appear that nobody told us of, and the store's health is looked at.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The shortest pause, so that refreshes under way are not looked for all the time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// How many due connections are fetched at once.
+const BATCH: usize = 64;
+
+impl Vault {
+    /// Settles refreshes that were under way when the process ended: whether the provider acted on them is unknown.
+    pub async fn recover(self: &Arc<Self>) -> Result<usize, StoreError> {
+        let interrupted = self.parts.store.interrupted_refreshes().await?;
+        for record in &interrupted {
+            let Ok(live) = LiveToken::open(record, &self.parts.sealer) else { continue };
+            let slot = Slot::new(record.key.clone(), live);
+            let harmless = self
+                .parts
+                .providers
+                .get(&record.key.provider)
+                .is_some_and(|provider| provider.entry.rotation.repetition_is_harmless());
+            let reason = "the process ended during a refresh".to_owned();
+            let failure = if harmless { Failure::Transient(reason, None) } else { Failure::InDoubt(reason) };
+            self.record_failure_until(&slot, record, failure, Duration::ZERO).await;
+            info!(operation = "recover", connection = %record.key, outcome = if harmless { "repeat" } else { "in_doubt" });
+        }
+        Ok(interrupted.len())
+    }
+
+    /// Runs until the future is dropped.
+    pub async fn work(self: Arc<Self>) {
+        tokio::join!(self.keep_fresh(), self.keep_house());
+    }
+
+    async fn keep_fresh(self: &Arc<Self>) {
+        loop {
+            let pause = self.refresh_due_connections().await.unwrap_or_else(|error| {
+                error!(operation = "schedule", %error);
+                LONGEST_PAUSE
+            });
+            tokio::select! {
+                () = self.parts.clock.sleep(pause) => {}
+                () = self.changed.notified() => self.parts.clock.sleep(SHORTEST_PAUSE).await,
+            }
+        }
+    }
+
+    /// Starts what is due, and says how long to pause.
+    async fn refresh_due_connections(self: &Arc<Self>) -> Result<Duration, StoreError> {
+        let store = &self.parts.store;
+        let now = self.parts.clock.now();
+        let due = store.refresh_due(now, BATCH).await?;
+        for key in &due {
+            let loaded = match self.slot_in_memory(key) {
+                Some(slot) => Ok(slot),
+                None => self.load(key).await,
+            };
+            match loaded {
+                Ok(slot) => drop(self.refresh(&slot)),
+                Err(error) => error!(operation = "schedule", connection = %key, ?error),
+            }
+        }
+        if !due.is_empty() {
+            return Ok(SHORTEST_PAUSE);
+        }
+        let next = store.next_refresh().await?;
+        let pause = next.map_or(LONGEST_PAUSE, |next| next.since(now));
+        Ok(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+    }
+
+    /// Sweeps what is over, counts what is there, and finds out whether the store works.
+    async fn keep_house(&self) {
+        loop {
+            match self.housekeeping().await {
+                Ok(()) => self.parts.health.well(Part::Store),
+                Err(error) => {
+                    error!(operation = "housekeeping", %error);
+                    self.parts.health.unwell(Part::Store, error.to_string());
+                }
+            }
+            self.parts.clock.sleep(LONGEST_PAUSE).await;
+        }
+    }
+
+    async fn housekeeping(&self) -> Result<(), StoreError> {
+        self.parts.store.health().await?;
+        self.parts.store.sweep(self.parts.clock.now()).await?;
+        self.parts.metrics.set_connections(&self.parts.store.count_connections().await?);
+        Ok(())
+    }
+}
