@@ -47,6 +47,7 @@ def test_calls_never_fail_while_tokens_expire_and_rotate(
     wait_until(third_token_seen, "two rotations", at_most_seconds=40)
     ledger = oidc.ledger()
     assert ledger.refreshes >= 2 and ledger.refusals == []
+    assert all(call["accepted"] for call in ledger.calls), "a token was used after its time"
     connection = sidekey_at_oidc.connection("oidc-provider", "alice")
     assert connection is not None and connection["state"] == "active"
 

@@ -132,9 +132,9 @@ impl Dance {
             browser_binding: sha256(cookie_value.expose().as_bytes()),
             expires_at: now.plus(LIFETIME),
         };
-        let sealed = verifier.as_ref().map(|verifier| {
-            self.parts.sealer.seal(&verifier_context(&flow.key, &id.to_string()), verifier)
-        });
+        let sealed = verifier
+            .as_ref()
+            .map(|verifier| self.parts.sealer.seal(&verifier_context(&flow.key, &id.to_string()), verifier));
         let record = FlowRecord { flow, verifier: sealed };
         match self.parts.store.begin_flow(link_digest(token), record, now).await {
             Ok(true) => {}

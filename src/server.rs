@@ -65,7 +65,17 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
         operation = "start", version = env!("CARGO_PKG_VERSION"), %public, %egress, %metrics,
         providers = settings.providers.len(), interrupted_refreshes = interrupted,
     );
-    Ok(Running { public, egress, metrics, admin_socket: settings.admin_socket, world, stop, connections, worker, drain })
+    Ok(Running {
+        public,
+        egress,
+        metrics,
+        admin_socket: settings.admin_socket,
+        world,
+        stop,
+        connections,
+        worker,
+        drain,
+    })
 }
 
 impl Running {

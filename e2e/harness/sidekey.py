@@ -168,6 +168,9 @@ def configuration(addresses: Addresses, registrations: list[Registration], fixed
         f'listen = "127.0.0.1:{addresses.metrics_port}"',
         "[store]",
         'keys = ["file:sidekey.key"]',
+        "[refresh]",
+        # Short-lived tokens in tests: early enough for a busy machine.
+        "largest_share = 0.4",
         "[logging]",
         # Everything that Sidekey itself would ever write, so that the search for secrets is worth something.
         'level = "debug"',

@@ -291,7 +291,9 @@ fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
         }
     }
     if !entry.post_connect.is_empty() {
-        problems.push(document.problem("post_connect", "look-ups after connecting are not carried out by this version yet"));
+        problems.push(
+            document.problem("post_connect", "look-ups after connecting are not carried out by this version yet"),
+        );
     }
     if !entry.token.response.more_tokens.is_empty() {
         let key = "token.response.more_tokens";

@@ -47,10 +47,8 @@ async fn over_socket(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().unix_socket(settings.admin_socket.clone()).no_proxy();
     let client = client.build().map_err(failed)?;
-    let request = client
-        .request(method, format!("http://localhost{path}"))
-        .header("content-type", "application/json")
-        .body(body);
+    let request =
+        client.request(method, format!("http://localhost{path}")).header("content-type", "application/json").body(body);
     match request.send().await {
         Ok(answer) => Ok((answer.status().as_u16(), answer.bytes().await.map_err(failed)?.to_vec())),
         Err(error) if error.is_connect() => Err(SocketError::NobodyThere),

@@ -96,7 +96,13 @@ fn list(arguments: &List) -> Result<(), CliError> {
             (_, Value::String(at)) => format!("expires {at}"),
             _ => "does not expire".to_owned(),
         };
-        say(&format!("{}  {}  {}  {}  {end}", text(&handle["id"]), text(&handle["subject"]), text(&handle["label"]), providers));
+        say(&format!(
+            "{}  {}  {}  {}  {end}",
+            text(&handle["id"]),
+            text(&handle["subject"]),
+            text(&handle["label"]),
+            providers
+        ));
     }
     Ok(())
 }

@@ -31,13 +31,17 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
             return Err(CliError::Failed(format!("{} exists already; nothing was written", path.display())));
         }
     }
-    let failed = |path: &PathBuf, error: io::Error| CliError::Failed(format!("cannot write {}: {error}", path.display()));
+    let failed =
+        |path: &PathBuf, error: io::Error| CliError::Failed(format!("cannot write {}: {error}", path.display()));
     let text = generate_key(&SystemRandom);
     files::create_private(&key, format!("{}\n", text.expose()).as_bytes()).map_err(|error| failed(&key, error))?;
     let template = include_str!("init/sidekey.toml");
     files::create_private(&config, template.as_bytes()).map_err(|error| failed(&config, error))?;
     say(&format!("wrote {} and {}", config.display(), key.display()));
     say("keep the key: without it, nothing that is stored can be read again");
-    say(&format!("next: add a provider to {0}, then `sidekey check {0}` and `sidekey serve --config {0}`", config.display()));
+    say(&format!(
+        "next: add a provider to {0}, then `sidekey check {0}` and `sidekey serve --config {0}`",
+        config.display()
+    ));
     Ok(())
 }

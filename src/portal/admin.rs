@@ -236,7 +236,13 @@ async fn revoke_handle(State(state): State<AdminState>, Path(id): Path<String>) 
         Ok(StatusCode::NO_CONTENT)
     } else {
         let next = "`sidekey handle list` shows the ids";
-        Err(Failure(ProblemDetails::new("unknown-handle-id", 404, "Unknown handle id", "There is no such handle.", next)))
+        Err(Failure(ProblemDetails::new(
+            "unknown-handle-id",
+            404,
+            "Unknown handle id",
+            "There is no such handle.",
+            next,
+        )))
     }
 }
 

@@ -117,7 +117,8 @@ mod tests {
 
     fn from(pairs: &[(&'static str, &'static str)]) -> bool {
         let url = "https://sidekey.example".parse().expect("safe");
-        let headers = pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+        let headers =
+            pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
         is_from_our_page(&headers.collect(), &url)
     }
 

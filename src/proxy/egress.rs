@@ -159,9 +159,8 @@ impl Egress {
         let api = &route.api;
         let (handles, subject) = (&self.parts.handles, self.parts.fixed_subject.as_ref());
         let now = self.parts.clock.now();
-        let key =
-            caller::identify(&request.headers, &api.credential.header, &api.provider, handles, subject, now)
-                .map_err(Refusal::Caller)?;
+        let key = caller::identify(&request.headers, &api.credential.header, &api.provider, handles, subject, now)
+            .map_err(Refusal::Caller)?;
         let key = context.key.insert(key);
         if target.query.is_some_and(has_access_token) {
             return Err(Refusal::TokenInQuery);
@@ -281,7 +280,8 @@ impl ProxyHttp for Egress {
                 .get_all(&name)
                 .iter()
                 .map(|value| {
-                    let changed = value.to_str().ok().and_then(|text| links::rewrite(text, &admitted.upstream.prefix, &base));
+                    let changed =
+                        value.to_str().ok().and_then(|text| links::rewrite(text, &admitted.upstream.prefix, &base));
                     changed.and_then(|text| HeaderValue::from_str(&text).ok()).unwrap_or_else(|| value.clone())
                 })
                 .collect();
@@ -368,9 +368,10 @@ impl Context {
 
 fn upstream_failure(error: &Error) -> Refusal {
     match error.etype() {
-        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout => {
-            Refusal::TimedOut
-        }
+        ErrorType::ConnectTimedout
+        | ErrorType::ReadTimedout
+        | ErrorType::WriteTimedout
+        | ErrorType::TLSHandshakeTimedout => Refusal::TimedOut,
         ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup => Refusal::Certificate,
         ErrorType::InternalError => Refusal::Inject(InjectError::Header("internal error".to_owned())),
         _ => Refusal::Unreachable,

@@ -104,7 +104,11 @@ async fn read_body(session: &mut Session) -> pingora::Result<Option<Bytes>> {
     }
 }
 
-async fn write_response(session: &mut Session, response: axum::response::Response, is_head: bool) -> pingora::Result<()> {
+async fn write_response(
+    session: &mut Session,
+    response: axum::response::Response,
+    is_head: bool,
+) -> pingora::Result<()> {
     let (parts, body) = response.into_parts();
     let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 1))?;
     for (name, value) in &parts.headers {

@@ -36,8 +36,7 @@ pub struct Environment {
 impl Environment {
     /// The real one.
     pub fn system(settings: &Settings) -> Result<Self, StartError> {
-        let limits =
-            Limits { connect: settings.timeouts.connect, total: settings.timeouts.token, ..Limits::default() };
+        let limits = Limits { connect: settings.timeouts.connect, total: settings.timeouts.token, ..Limits::default() };
         let http = NetworkClient::new(limits, &[]).map_err(StartError)?;
         Ok(Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), http: Arc::new(http) })
     }

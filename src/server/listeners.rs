@@ -92,7 +92,8 @@ fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Sta
 
 /// The store's lock is ours by now, so a socket that is there already belongs to nobody.
 fn bind_admin(path: &Path) -> Result<UnixListener, StartError> {
-    let failed = |error: std::io::Error| StartError(format!("admin.socket: cannot listen on {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| StartError(format!("admin.socket: cannot listen on {}: {error}", path.display()));
     if path.exists() {
         std::fs::remove_file(path).map_err(failed)?;
     }
@@ -104,7 +105,12 @@ fn bind_admin(path: &Path) -> Result<UnixListener, StartError> {
 
 /// Pingora reads its configuration from YAML if it is let; ours comes from our settings alone.
 fn server_conf(settings: &Settings) -> ServerConf {
-    ServerConf { threads: settings.threads, upstream_keepalive_pool_size: 1024, max_retries: 4, ..ServerConf::default() }
+    ServerConf {
+        threads: settings.threads,
+        upstream_keepalive_pool_size: 1024,
+        max_retries: 4,
+        ..ServerConf::default()
+    }
 }
 
 fn acceptor(tls: &Tls) -> Result<Acceptor, StartError> {

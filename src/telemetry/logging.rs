@@ -12,13 +12,10 @@ pub fn start(json: bool, level: &str) {
     let filter = filter(level);
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start (several servers in one test process) keeps the first.
-    let _ = if json { builder.json().flatten_event(true).with_current_span(false).try_init() } else { builder.try_init() };
+    let _ =
+        if json { builder.json().flatten_event(true).with_current_span(false).try_init() } else { builder.try_init() };
 }
 
 fn filter(level: &str) -> EnvFilter {
-    if level == "trace" {
-        EnvFilter::new("trace")
-    } else {
-        EnvFilter::new(format!("warn,sidekey={level}"))
-    }
+    if level == "trace" { EnvFilter::new("trace") } else { EnvFilter::new(format!("warn,sidekey={level}")) }
 }

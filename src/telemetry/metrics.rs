@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::model::names::ProviderName;
@@ -76,8 +77,11 @@ impl Metrics {
         )?;
         registry.register(Box::new(api_duration.clone()))?;
         let refresh_duration = HistogramVec::new(
-            HistogramOpts::new("sidekey_refresh_duration_seconds", "From the decision to refresh to the durable result.")
-                .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]),
+            HistogramOpts::new(
+                "sidekey_refresh_duration_seconds",
+                "From the decision to refresh to the durable result.",
+            )
+            .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]),
             &["provider"],
         )?;
         registry.register(Box::new(refresh_duration.clone()))?;
@@ -86,14 +90,20 @@ impl Metrics {
         registry.register(Box::new(connections.clone()))?;
         let api = providers
             .map(|provider| {
-                let outcome = |(_, word): (ApiOutcome, &str)| api_requests.with_label_values(&[provider.as_str(), word]);
+                let outcome =
+                    |(_, word): (ApiOutcome, &str)| api_requests.with_label_values(&[provider.as_str(), word]);
                 let duration = api_duration.with_label_values(&[provider.as_str()]);
                 (provider.clone(), ApiMetrics { requests: OUTCOMES.map(outcome), duration })
             })
             .collect();
         Ok(Self {
             api,
-            refused: counter(&registry, "sidekey_refusals_total", "Requests refused by Sidekey, by error type.", &["error"])?,
+            refused: counter(
+                &registry,
+                "sidekey_refusals_total",
+                "Requests refused by Sidekey, by error type.",
+                &["error"],
+            )?,
             refreshes: counter(
                 &registry,
                 "sidekey_refreshes_total",

@@ -28,7 +28,7 @@ pub type SharedRefresh = Shared<BoxFuture<'static, RefreshResult>>;
 pub struct Slot {
     /// What it is found by.
     pub key: ConnectionKey,
-    /// Locked for moments only, never across an await.
+    /// The refresh under way, if there is one. Locked for moments only, never across an await.
     pub refresh: Mutex<Option<SharedRefresh>>,
     live: ArcSwap<LiveToken>,
 }

@@ -152,8 +152,13 @@ mod tests {
 
     #[test]
     fn what_may_have_been_done_is_asked_again_only_where_that_is_harmless() {
-        let harmless =
-            [RotationModel::None, RotationModel::Static, RotationModel::Overlap, RotationModel::UntilSuccessor, RotationModel::Leeway];
+        let harmless = [
+            RotationModel::None,
+            RotationModel::Static,
+            RotationModel::Overlap,
+            RotationModel::UntilSuccessor,
+            RotationModel::Leeway,
+        ];
         let strict = [RotationModel::SingleUse, RotationModel::Interval, RotationModel::Optional];
         for lost in [|| Err(HttpError::Ambiguous("reset".to_owned())), || refusal(Verdict::Unknown)] {
             for model in harmless {

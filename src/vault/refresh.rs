@@ -46,17 +46,14 @@ impl Vault {
     /// Starts a refresh, or joins the one under way. The future may be dropped: the refresh goes on.
     pub(super) fn refresh(self: &Arc<Self>, slot: &Arc<Slot>) -> SharedRefresh {
         let mut under_way = slot.refresh.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = under_way.as_ref().filter(|running| running.peek().is_none()) {
+        if let Some(running) = under_way.as_ref() {
             return running.clone();
         }
-        let (vault, slot) = (Arc::clone(self), Arc::clone(slot));
         self.under_way.send_modify(|count| *count += 1);
-        let task = tokio::spawn(async move {
-            // Counted down however the task ends, also by a panic.
-            let _counted = Counted(Arc::clone(&vault));
-            vault.run_refresh(&slot).await
-        });
-        let shared: SharedRefresh = task.map(|joined| joined.unwrap_or(RefreshResult::Failed("panic"))).boxed().shared();
+        let running = UnderWay { vault: Arc::clone(self), slot: Arc::clone(slot) };
+        let task = tokio::spawn(async move { running.vault.run_refresh(&running.slot).await });
+        let shared: SharedRefresh =
+            task.map(|joined| joined.unwrap_or(RefreshResult::Failed("panic"))).boxed().shared();
         *under_way = Some(shared.clone());
         shared
     }
@@ -295,11 +292,17 @@ fn failures(record: &ConnectionRecord) -> u32 {
     record.trouble.as_ref().map_or(0, |trouble| trouble.failures).saturating_add(1)
 }
 
-struct Counted(Arc<Vault>);
+/// A refresh under way. However it ends, also by a panic, the next one may begin: whether anybody waited for it does
+/// not matter.
+struct UnderWay {
+    vault: Arc<Vault>,
+    slot: Arc<Slot>,
+}
 
-impl Drop for Counted {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.send_modify(|count| *count -= 1);
+        *self.slot.refresh.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.vault.under_way.send_modify(|count| *count -= 1);
     }
 }
 

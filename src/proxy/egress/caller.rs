@@ -63,7 +63,9 @@ fn split_port(host: &str) -> Option<(&str, Option<&str>)> {
 }
 
 fn is_host_name(name: &str) -> bool {
-    let plain = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    let plain = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+    };
     match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => plain(name),
@@ -147,10 +149,21 @@ mod tests {
 
     #[test]
     fn our_own_hosts_are_loopback_and_what_is_listed() {
-        for good in ["127.0.0.1:8701", "127.0.0.1", "localhost:1", "LOCALHOST", "[::1]:8701", "[::1]", "sidekey:8701", "proxy.pod:99"] {
+        for good in [
+            "127.0.0.1:8701",
+            "127.0.0.1",
+            "localhost:1",
+            "LOCALHOST",
+            "[::1]:8701",
+            "[::1]",
+            "sidekey:8701",
+            "proxy.pod:99",
+        ] {
             assert_eq!(check(&[good]).as_deref(), Ok(good));
         }
-        for foreign in ["evil.example", "evil.example:8701", "127.0.0.1.evil.example", "localhost.evil", "sidekey:1", "10.0.0.1"] {
+        for foreign in
+            ["evil.example", "evil.example:8701", "127.0.0.1.evil.example", "localhost.evil", "sidekey:1", "10.0.0.1"]
+        {
             assert_eq!(check(&[foreign]), Err(CallerError::ForeignHost), "{foreign}");
         }
         for bad in ["a@b", "a/b", "[::1", "[::1]x", "", "a b", "localhost:", "localhost:99999", ":80"] {
@@ -163,11 +176,17 @@ mod tests {
     #[test]
     fn a_handle_is_found_where_a_token_goes() {
         let handle = format!("{MARKER}abc");
-        for value in [format!("Bearer {handle}"), format!("bearer   {handle}"), format!("token {handle}"), handle.clone()] {
+        for value in
+            [format!("Bearer {handle}"), format!("bearer   {handle}"), format!("token {handle}"), handle.clone()]
+        {
             assert_eq!(handle_in(value.as_bytes()), Some(handle.clone()), "{value}");
         }
         for pair in [format!("x-access-token:{handle}"), format!("{handle}:x")] {
-            assert_eq!(handle_in(format!("Basic {}", STANDARD.encode(&pair)).as_bytes()), Some(handle.clone()), "{pair}");
+            assert_eq!(
+                handle_in(format!("Basic {}", STANDARD.encode(&pair)).as_bytes()),
+                Some(handle.clone()),
+                "{pair}"
+            );
         }
         for other in ["Bearer placeholder", "", "Basic !!", "Bearer", "Basic"] {
             assert_eq!(handle_in(other.as_bytes()), None, "{other}");

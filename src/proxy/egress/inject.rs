@@ -45,7 +45,8 @@ fn is_removed(name: &str) -> bool {
 pub fn inspect(headers: &http::HeaderMap, credential: &HeaderName, target: &str) -> Result<(), InjectError> {
     for (name, value) in headers {
         let text = name.as_str();
-        if text.contains('_') && (is_removed(&text.replace('_', "-")) || text.replace('_', "-") == credential.as_str()) {
+        if text.contains('_') && (is_removed(&text.replace('_', "-")) || text.replace('_', "-") == credential.as_str())
+        {
             return Err(InjectError::OddHeaderName);
         }
         if name != credential && !is_removed(text) && is_handle_shaped(value.as_bytes()) {
@@ -56,7 +57,12 @@ pub fn inspect(headers: &http::HeaderMap, credential: &HeaderName, target: &str)
 }
 
 /// Rewrites the headers of the request that goes to the provider.
-pub fn inject(request: &mut RequestHeader, api: &Api, token: &LiveToken, authority: &HeaderValue) -> Result<(), InjectError> {
+pub fn inject(
+    request: &mut RequestHeader,
+    api: &Api,
+    token: &LiveToken,
+    authority: &HeaderValue,
+) -> Result<(), InjectError> {
     let removed: Vec<HeaderName> = request.headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
     for name in &removed {
         request.remove_header(name);

@@ -90,7 +90,8 @@ impl Refusal {
             None => "connect the subject".to_owned(),
         };
         let whose = key.map_or_else(|| "the caller".to_owned(), |key| format!("subject {}", key.subject));
-        let handle = "issue a handle (`sidekey handle issue --subject S`) and use it where the provider's token would be";
+        let handle =
+            "issue a handle (`sidekey handle issue --subject S`) and use it where the provider's token would be";
         let (status, title, detail, next_step): (u16, &'static str, String, String) = match self {
             Self::Method => (
                 405,
@@ -128,12 +129,9 @@ impl Refusal {
                 "This listener serves MCP servers; a web page must not use somebody's connections.".into(),
                 "call it from a program, without Origin and Sec-Fetch-Site headers".into(),
             ),
-            Self::Caller(CallerError::TwoCredentials) => (
-                400,
-                "Two credentials",
-                "The credential header is there more than once.".into(),
-                "send it once".into(),
-            ),
+            Self::Caller(CallerError::TwoCredentials) => {
+                (400, "Two credentials", "The credential header is there more than once.".into(), "send it once".into())
+            }
             Self::Caller(CallerError::NoHandle) => (
                 401,
                 "Handle required",

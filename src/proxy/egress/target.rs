@@ -104,8 +104,8 @@ fn check_encoding(segment: &[u8]) -> Result<(), TargetError> {
             .and_then(|digits| u8::from_str_radix(digits, 16).ok())
             .ok_or(TargetError::OddEncoding)?;
         at += found + 3;
-        let encodes_again = byte == b'%'
-            && segment.get(at..at + 2).is_some_and(|next| next.iter().all(u8::is_ascii_hexdigit));
+        let encodes_again =
+            byte == b'%' && segment.get(at..at + 2).is_some_and(|next| next.iter().all(u8::is_ascii_hexdigit));
         if byte.is_ascii_control() || byte == b'\\' || encodes_again {
             return Err(TargetError::OddEncoding);
         }
@@ -149,8 +149,18 @@ mod tests {
     #[test]
     fn dot_segments_in_every_spelling_are_refused() {
         for raw in [
-            "/v1/../admin", "/v1/%2e%2e/admin", "/v1/.%2e/", "/v1/%2E./x", "/v1/..%2f", "/v1%2f..%2fadmin", "/v1/..;/",
-            "/v1/..;x=1/a", "/v1/.", "/v1/..", "/v1/%2e", "/./v1",
+            "/v1/../admin",
+            "/v1/%2e%2e/admin",
+            "/v1/.%2e/",
+            "/v1/%2E./x",
+            "/v1/..%2f",
+            "/v1%2f..%2fadmin",
+            "/v1/..;/",
+            "/v1/..;x=1/a",
+            "/v1/.",
+            "/v1/..",
+            "/v1/%2e",
+            "/./v1",
         ] {
             assert_eq!(error(raw), Some(TargetError::DotSegment), "{raw}");
         }
@@ -159,8 +169,18 @@ mod tests {
     #[test]
     fn odd_encodings_are_refused() {
         for raw in [
-            "/v1/%252e%252e%252f", "/v1/%5c..", "/v1/%c0%ae", "/v1/%u002e", "/v1/a%00", "/v1/%", "/v1/%2", "/v1/%zz",
-            "/v1/%0d%0a", "/v1/%7f", "/v1/%+1", "/v1/%ff",
+            "/v1/%252e%252e%252f",
+            "/v1/%5c..",
+            "/v1/%c0%ae",
+            "/v1/%u002e",
+            "/v1/a%00",
+            "/v1/%",
+            "/v1/%2",
+            "/v1/%zz",
+            "/v1/%0d%0a",
+            "/v1/%7f",
+            "/v1/%+1",
+            "/v1/%ff",
         ] {
             assert_eq!(error(raw), Some(TargetError::OddEncoding), "{raw}");
         }
@@ -168,9 +188,20 @@ mod tests {
 
     #[test]
     fn odd_bytes_are_refused() {
-        for raw in
-            ["/v1/..\\", "/v1/ok#/../admin", "/v1/a?x#y", "/a b", "/a\tb", "/a\x7f", "/ä", "/a\"b", "/a<b>", "/a|b", "/a^b", "/a?b c"]
-        {
+        for raw in [
+            "/v1/..\\",
+            "/v1/ok#/../admin",
+            "/v1/a?x#y",
+            "/a b",
+            "/a\tb",
+            "/a\x7f",
+            "/ä",
+            "/a\"b",
+            "/a<b>",
+            "/a|b",
+            "/a^b",
+            "/a?b c",
+        ] {
             assert_eq!(error(raw), Some(TargetError::OddByte), "{raw}");
         }
         assert_eq!(parse(b"/a\xff"), Err(TargetError::OddByte));

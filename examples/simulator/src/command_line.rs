@@ -1,0 +1,94 @@
+//! The simulator as a program: prints its URL as one line of JSON, runs until it is told to stop.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{Options, Profile, Settings, TlsIdentity, start};
+
+/// A simulated OAuth provider that keeps a ledger and misbehaves on request.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Change a setting, e.g. quickbooks.access_lifetime_s=3 (repeatable).
+    #[arg(long, value_name = "PROFILE.SETTING=VALUE")]
+    set: Vec<String>,
+    /// Serve HTTPS with this certificate chain (PEM).
+    #[arg(long, requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+}
+
+/// Runs the program with its arguments, the first one being its own name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let served = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(arguments)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let simulator = start(options(arguments)?).await?;
+    println!("{}", json!({"url": simulator.url()}));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    simulator.stop().await;
+    Ok(())
+}
+
+fn options(arguments: Arguments) -> Result<Options, Box<dyn Error>> {
+    let tls = match (arguments.tls_certificate, arguments.tls_key) {
+        (Some(certificate), Some(key)) => Some(TlsIdentity {
+            certificate_pem: std::fs::read_to_string(certificate)?,
+            key_pem: std::fs::read_to_string(key)?,
+        }),
+        _ => None,
+    };
+    let mut settings: Vec<(String, Settings)> = Vec::new();
+    for assignment in &arguments.set {
+        apply(&mut settings, assignment).map_err(|why| format!("--set {assignment}: {why}"))?;
+    }
+    Ok(Options { listen: arguments.listen, tls, settings })
+}
+
+/// Applies one `profile.setting=value`. A value that is not JSON is a string.
+fn apply(settings: &mut Vec<(String, Settings)>, assignment: &str) -> Result<(), String> {
+    let (target, value) = assignment.split_once('=').ok_or("there is no =")?;
+    let (name, field) = target.split_once('.').ok_or("there is no profile")?;
+    let profile = Profile::from_name(name).ok_or("there is no such profile")?;
+    let known = settings.iter().position(|(other, _)| other == name);
+    let index = known.unwrap_or_else(|| {
+        settings.push((name.to_owned(), Settings::of(profile)));
+        settings.len() - 1
+    });
+    let text = || Value::String(value.to_owned());
+    let parsed = serde_json::from_str(value).unwrap_or_else(|_| text());
+    let settings = &mut settings[index].1;
+    // A realm of digits is a number to JSON but text to the settings.
+    let merged = settings.merge(&json!({field: parsed}));
+    merged.or_else(|_| settings.merge(&json!({field: text()})))
+}
