@@ -230,9 +230,9 @@ class Sidekey:
         _, headers, _ = request("POST", link["url"])
         cookie = headers["set-cookie"].split(";")[0]
         _, headers, _ = request("GET", headers["location"])
-        status, _, page = request("GET", headers["location"], headers={"cookie": cookie})
-        if status != 200:
-            raise Failed(f"the connection could not be made: {status}\n{page}")
+        status, headers, page = request("GET", headers["location"], headers={"cookie": cookie})
+        if status != 303:
+            raise Failed(f"the connection could not be made: {status} {headers}\n{page}")
 
     def _command(self, *arguments: str) -> str:
         command = [binary("SIDEKEY_BIN"), *arguments]

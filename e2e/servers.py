@@ -1,4 +1,4 @@
-"""The unmodified MCP servers, each told to use Sidekey in the place of its API: by its own documented variables."""
+"""The unmodified MCP servers, each told by its own variables to use Sidekey in the place of its API."""
 
 from harness.mcp_server import McpServer
 
@@ -6,7 +6,11 @@ from harness.mcp_server import McpServer
 def notion_server(egress_port: int, token: str) -> McpServer:
     """`@notionhq/notion-mcp-server`, with `token` where the Notion token would be."""
     return McpServer(
-        "notion-mcp-server", {"BASE_URL": f"http://127.0.0.1:{egress_port}/notion", "NOTION_TOKEN": token}
+        "notion-mcp-server",
+        {
+            "BASE_URL": f"http://127.0.0.1:{egress_port}/notion",
+            "NOTION_TOKEN": token,
+        },
     )
 
 

@@ -82,10 +82,9 @@ def test_encoded_project_and_file_paths_arrive_as_sent(server: McpServer, simula
 
 def test_no_secret_of_the_provider_ever_reaches_the_server(sidekey: Sidekey, simulator: Simulator) -> None:
     handle = sidekey.issue_handle("gitlab", "alice")
-    with Wiretap(sidekey.addresses.egress_port) as wire:
-        with gitlab_server(wire.port, handle) as server:
-            simulator.add_to_answer("gitlab", gitlab_answers.BRANCH)
-            server.call("create_branch", {"project_id": PROJECT, "branch": "mend", "ref": "main"})
+    simulator.add_to_answer("gitlab", gitlab_answers.BRANCH)
+    with Wiretap(sidekey.addresses.egress_port) as wire, gitlab_server(wire.port, handle) as server:
+        server.call("create_branch", {"project_id": PROJECT, "branch": "mend", "ref": "main"})
     assert f"Bearer {handle}".encode() in wire.sent and b"200 OK" in wire.received
     secrets = simulator.secrets()
     assert_no_secrets(bytes(wire.received), secrets, "what the server received")

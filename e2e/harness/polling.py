@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 PAUSE_SECONDS = 0.05
 
 
-def wait_until(look: Callable[[], Result], what: str, at_most_seconds: float = 15) -> Result:
+def wait_until(look: Callable[[], Result | None], what: str, at_most_seconds: float = 15) -> Result:
     """Looks again and again until there is something to see, and returns it."""
     deadline = time.monotonic() + at_most_seconds
     while not (seen := look()):

@@ -12,6 +12,7 @@ class Program:
     """Starts at once; `stop` ends it as an operator would."""
 
     def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]):
+        self.name = Path(command[0]).name
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -22,17 +23,18 @@ class Program:
         return self.log.read_text(errors="replace")
 
     def assert_running(self) -> None:
-        assert self.process.poll() is None, f"{self.process.args} ended with {self.process.returncode}:\n{self.output()}"
+        exit_code = self.process.poll()
+        assert exit_code is None, f"{self.name} ended with {exit_code}:\n{self.output()}"
 
     def announced_url(self) -> str:
         """The URL of a program that prints `{"url": ...}` once it listens."""
 
         def announcement() -> str | None:
             self.assert_running()
-            lines = (line for line in self.output().splitlines() if line.startswith('{"url"'))
-            return next((json.loads(line)["url"] for line in lines), None)
+            lines = self.output().splitlines(keepends=True)
+            return next((line for line in lines if line.startswith('{"url"') and line.endswith("\n")), None)
 
-        return wait_until(announcement, f"{self.process.args} announces its URL")
+        return str(json.loads(wait_until(announcement, f"{self.name} announces its URL"))["url"])
 
     def stop(self) -> int:
         """Ends it with SIGTERM and returns its exit code."""
@@ -42,4 +44,4 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(f"{self.process.args} does not heed SIGTERM:\n{self.output()}") from None
+            raise AssertionError(f"{self.name} does not heed SIGTERM:\n{self.output()}") from None

@@ -85,7 +85,7 @@ class Sidekey:
         self.config.write_text(configuration(addresses, registrations, fixed_subject))
 
     def start(self) -> None:
-        command = [binary(), "serve", "--config", self.config]
+        command = [binary(), "serve", "--config", str(self.config)]
         self.program = Program(command, self.directory / "sidekey.log", self.environment)
         wait_until(self._is_ready, "Sidekey is ready")
 
@@ -97,13 +97,13 @@ class Sidekey:
     def command(self, *arguments: str) -> Any:
         """Runs a sub-command and returns what it says, as JSON."""
         command = [binary(), *arguments, "--config", str(self.config), "--json"]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, env=self.environment, capture_output=True, check=False, text=True, timeout=30)
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return json.loads(done.stdout)
 
     def connect_link(self, provider: str, subject: str) -> str:
         """A one-time link for the subject's browser."""
-        return self.command("connect", provider, "--subject", subject)["url"]
+        return str(self.command("connect", provider, "--subject", subject)["url"])
 
     def connect(self, provider: str, subject: str) -> None:
         """The subject connects in a browser and agrees to everything."""
@@ -113,7 +113,7 @@ class Sidekey:
         assert page.status_code == 200 and str(page.url).startswith(self.addresses.public_url), ending
 
     def issue_handle(self, provider: str, subject: str) -> str:
-        handle = self.command("handle", "issue", "--subject", subject, "--provider", provider)["handle"]
+        handle = str(self.command("handle", "issue", "--subject", subject, "--provider", provider)["handle"])
         self.handles.add(handle)
         return handle
 

@@ -27,10 +27,10 @@ class Simulator:
         self.http.close()
 
     def client_id(self, profile: str) -> str:
-        return self._get(f"/control/settings/{profile}")["client_id"]
+        return str(self._get(f"/control/settings/{profile}")["client_id"])
 
     def client_secret(self, profile: str) -> str:
-        return self._get(f"/control/settings/{profile}")["client_secret"]
+        return str(self._get(f"/control/settings/{profile}")["client_secret"])
 
     def reset(self) -> None:
         self._post("/control/reset")
@@ -45,11 +45,13 @@ class Simulator:
         self._post("/control/faults", fault)
 
     def counters(self, profile: str) -> dict[str, int]:
-        return self._profile(profile)["counters"]
+        counters: dict[str, int] = self._profile(profile)["counters"]
+        return counters
 
     def grants(self, profile: str) -> list[dict[str, Any]]:
         """Oldest first."""
-        return self._profile(profile)["grants"]
+        grants: list[dict[str, Any]] = self._profile(profile)["grants"]
+        return grants
 
     def accepted_calls(self, profile: str) -> list[Call]:
         """Oldest first. The simulator accepts a call only with an access token that is valid at that moment."""
@@ -70,7 +72,8 @@ class Simulator:
         return {value for values in self._get("/control/tokens").values() for value in values}
 
     def _profile(self, profile: str) -> dict[str, Any]:
-        return self._get("/control/ledger")["profiles"][profile]
+        ledger: dict[str, Any] = self._get("/control/ledger")["profiles"][profile]
+        return ledger
 
     def _get(self, path: str) -> Any:
         return self.http.get(path).raise_for_status().json()
@@ -81,7 +84,7 @@ class Simulator:
 
 def newest_token(grant: dict[str, Any]) -> dict[str, Any]:
     """The access token of a grant that is the last issued, and still works."""
-    token = grant["access_tokens"][-1]
+    token: dict[str, Any] = grant["access_tokens"][-1]
     assert token["dead_at_ms"] is None, "the newest token was killed"
     return token
 

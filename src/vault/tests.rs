@@ -1,1 +1,437 @@
+//! The vault with a clock that is moved by hand, a provider that answers from a script, and a real store.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use http::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::base::clock::{ManualClock, Timestamp};
+use crate::base::http::{HttpError, Request, Response};
+use crate::base::random::SystemRandom;
+use crate::base::secret::{Secret, SecretKey};
+use crate::catalogue::provider::PreparedCredential;
+use crate::catalogue::provider::tests::provider;
+use crate::model::connection::{Captured, ConnectionState};
+use crate::model::names::Label;
+use crate::store::keyring::KeyRing;
+use crate::store::record::{connection_context, field};
+use crate::store::sqlite::SqliteStore;
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What the token endpoint does next.
+enum Scripted {
+    Grant { access: &'static str, refresh: Option<&'static str> },
+    Status(u16, &'static str),
+    NotSent,
+    Lost,
+}
+
+/// A token endpoint that answers from a script and remembers what it was sent. It answers only as often as it is let.
+struct ScriptedProvider {
+    script: Mutex<VecDeque<Scripted>>,
+    sent: Mutex<Vec<String>>,
+    gate: Semaphore,
+}
+
+#[async_trait]
+impl HttpClient for ScriptedProvider {
+    async fn send(&self, request: Request) -> Result<Response, HttpError> {
+        self.sent.lock().unwrap().push(String::from_utf8(request.body.to_vec()).unwrap());
+        self.gate.acquire().await.unwrap().forget();
+        let reply = |status: u16, body: String| Response {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Zeroizing::new(body.into_bytes()),
+        };
+        match self.script.lock().unwrap().pop_front().expect("more requests than the script has answers") {
+            Scripted::Grant { access, refresh } => {
+                let refresh = refresh.map_or_else(String::new, |token| format!(",\"refresh_token\":\"{token}\""));
+                Ok(reply(200, format!("{{\"access_token\":\"{access}\",\"expires_in\":3600{refresh}}}")))
+            }
+            Scripted::Status(status, body) => Ok(reply(status, body.to_owned())),
+            Scripted::NotSent => Err(HttpError::NotSent("refused".to_owned())),
+            Scripted::Lost => Err(HttpError::Ambiguous("reset".to_owned())),
+        }
+    }
+}
+
+struct Bench {
+    vault: Arc<Vault>,
+    store: Arc<SqliteStore>,
+    sealer: Sealer,
+    clock: ManualClock,
+    provider: Arc<ScriptedProvider>,
+    key: ConnectionKey,
+    _home: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A connection at `provider_name` whose access token `at1` lives for an hour from [`NOW`].
+    async fn new(provider_name: &str, script: impl IntoIterator<Item = Scripted>) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(&home.path().join("store")).unwrap());
+        let sealer = Sealer::new(KeyRing::new(vec![SecretKey::new([1; 32])]).unwrap(), Arc::new(SystemRandom));
+        let clock = ManualClock::at(NOW);
+        let scripted = Arc::new(ScriptedProvider {
+            script: Mutex::new(script.into_iter().collect()),
+            sent: Mutex::default(),
+            gate: Semaphore::new(1000),
+        });
+        let provider = provider(provider_name);
+        let key = ConnectionKey {
+            subject: "alice".parse().unwrap(),
+            provider: provider.name.clone(),
+            label: Label::default(),
+        };
+        let vault = Vault::new(Parts {
+            store: store.clone(),
+            sealer: sealer.clone(),
+            metrics: Arc::new(Metrics::new([provider.name.clone()].iter()).unwrap()),
+            providers: [(provider.name.clone(), Arc::new(provider))].into(),
+            http: scripted.clone(),
+            clock: Arc::new(clock.clone()),
+            random: Arc::new(SystemRandom),
+            refresh_ahead: RefreshAhead::default(),
+            health: Arc::new(Health::default()),
+        });
+        let bench = Self { vault, store, sealer, clock, provider: scripted, key, _home: home };
+        bench.store.connect(bench.connection(Some(NOW.plus(HOUR))), NOW).await.unwrap();
+        bench
+    }
+
+    fn connection(&self, expires_at: Option<Timestamp>) -> ConnectionRecord {
+        let seal = |field, token: &str| {
+            self.sealer.seal(&connection_context(&self.key, "c_1", field, 1), &Secret::new(token))
+        };
+        ConnectionRecord {
+            id: "c_1".to_owned(),
+            key: self.key.clone(),
+            state: ConnectionState::Active,
+            captured: Captured::new(),
+            scopes: None,
+            generation: 1,
+            access_token: seal(field::ACCESS_TOKEN, "at1"),
+            access_expires_at: expires_at,
+            refresh_token: Some(seal(field::REFRESH_TOKEN, "rt1")),
+            previous_refresh_token: None,
+            refresh_expires_at: None,
+            refresh_due_at: expires_at.map(|expires_at| expires_at.minus(Duration::from_secs(300))),
+            intent: None,
+            trouble: None,
+            connected_at: NOW,
+            refreshed_at: None,
+        }
+    }
+
+    async fn token(&self) -> Result<String, TokenError> {
+        let live = self.vault.token_for(&self.key).await?;
+        let credential =
+            PreparedCredential { header: http::header::AUTHORIZATION, declared: crate::catalogue::entry::Credential::default() };
+        let value = live.header_value(&credential).unwrap();
+        Ok(value.to_str().unwrap().trim_start_matches("Bearer ").to_owned())
+    }
+
+    async fn stored(&self) -> ConnectionRecord {
+        self.store.connection(self.key.clone()).await.unwrap().unwrap()
+    }
+
+    fn opened(&self, record: &ConnectionRecord, name: &str) -> Option<String> {
+        let sealed = match name {
+            field::REFRESH_TOKEN => record.refresh_token.as_ref(),
+            _ => record.previous_refresh_token.as_ref(),
+        };
+        sealed.map(|sealed| self.sealer.open(&record.seal_context(name), sealed).unwrap().expose().to_owned())
+    }
+
+    fn requests(&self) -> usize {
+        self.provider.sent.lock().unwrap().len()
+    }
+
+    /// Moves the clock each time that somebody waits on it, until `done`.
+    async fn keep_time<T>(&self, step: Duration, done: impl Future<Output = T>) -> T {
+        tokio::pin!(done);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut done => return result,
+                () = tokio::task::yield_now() => if self.clock.sleepers() > 0 { self.clock.advance(step) },
+            }
+        }
+    }
+}
+
+fn grant(access: &'static str, refresh: Option<&'static str>) -> Scripted {
+    Scripted::Grant { access, refresh }
+}
+
+fn failed(why: &'static str) -> Scripted {
+    Scripted::Status(400, why)
+}
+
+#[tokio::test]
+async fn a_fresh_token_is_used_without_asking_anybody() {
+    let bench = Bench::new("quickbooks", []).await;
+    assert_eq!(bench.token().await.unwrap(), "at1");
+    assert_eq!(bench.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_is_due_is_used_while_it_is_refreshed() {
+    let bench = Bench::new("quickbooks", [grant("at2", Some("rt2"))]).await;
+    bench.provider.gate.forget_permits(1000);
+    bench.clock.advance(HOUR - Duration::from_secs(299));
+    assert_eq!(bench.token().await.unwrap(), "at1", "nobody waits while it is valid");
+    bench.provider.gate.add_permits(1);
+    bench.vault.settled().await;
+    assert_eq!(bench.token().await.unwrap(), "at2");
+    let stored = bench.stored().await;
+    assert_eq!((stored.generation, &stored.intent), (2, &None));
+    assert_eq!(bench.opened(&stored, field::REFRESH_TOKEN).as_deref(), Some("rt2"));
+    assert_eq!(bench.opened(&stored, field::PREVIOUS_REFRESH_TOKEN).as_deref(), Some("rt1"));
+}
+
+/// A refresh that nobody awaited once kept every later one from beginning.
+#[tokio::test]
+async fn refreshes_that_nobody_waits_for_follow_one_another() {
+    let bench = Bench::new("quickbooks", [grant("at2", None), grant("at3", None)]).await;
+    for expected in ["at2", "at3"] {
+        bench.clock.advance(HOUR - Duration::from_secs(100));
+        bench.token().await.unwrap();
+        bench.vault.settled().await;
+        assert_eq!(bench.token().await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_callers_share_one_refresh() {
+    let bench = Arc::new(Bench::new("quickbooks", [grant("at2", Some("rt2"))]).await);
+    bench.clock.advance(HOUR);
+    let callers: Vec<_> = (0..1000)
+        .map(|_| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move { bench.token().await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().unwrap(), "at2");
+    }
+    assert_eq!(bench.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_stop_the_refresh() {
+    let bench = Bench::new("quickbooks", [grant("at2", Some("rt2"))]).await;
+    bench.provider.gate.forget_permits(1000);
+    bench.clock.advance(HOUR);
+    let gone = tokio::time::timeout(Duration::from_millis(50), bench.token()).await;
+    assert!(gone.is_err(), "it waited");
+    bench.provider.gate.add_permits(1);
+    bench.vault.settled().await;
+    assert_eq!(bench.token().await.unwrap(), "at2");
+    assert_eq!(bench.requests(), 1);
+}
+
+#[tokio::test]
+async fn the_intent_is_durable_before_anything_is_sent() {
+    let bench = Bench::new("quickbooks", [grant("at2", None)]).await;
+    bench.provider.gate.forget_permits(1000);
+    bench.clock.advance(HOUR);
+    let _ = tokio::time::timeout(Duration::from_millis(50), bench.token()).await;
+    assert_eq!(bench.requests(), 1);
+    let intent = bench.stored().await.intent.expect("written before the request");
+    assert_eq!(intent.refresh_token_digest, crate::base::digest::sha256(b"rt1"));
+}
+
+#[tokio::test]
+async fn a_reply_without_a_refresh_token_keeps_the_old_one() {
+    let bench = Bench::new("google", [grant("at2", None)]).await;
+    bench.clock.advance(HOUR);
+    assert_eq!(bench.token().await.unwrap(), "at2");
+    let stored = bench.stored().await;
+    assert_eq!(bench.opened(&stored, field::REFRESH_TOKEN).as_deref(), Some("rt1"));
+    assert_eq!(stored.previous_refresh_token, None);
+}
+
+#[tokio::test]
+async fn what_was_not_sent_is_sent_again_after_1_2_and_4_seconds() {
+    let script = [Scripted::NotSent, Scripted::NotSent, Scripted::NotSent, grant("at2", None)];
+    let bench = Bench::new("quickbooks", script).await;
+    bench.clock.advance(HOUR);
+    let began = bench.clock.now();
+    let token = bench.keep_time(Duration::from_millis(500), bench.token()).await;
+    assert_eq!(token.unwrap(), "at2");
+    assert_eq!(bench.requests(), 4);
+    let took = bench.clock.now().since(began);
+    assert!(took >= Duration::from_secs(7) && took < Duration::from_secs(9), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_repeated_where_that_is_harmless() {
+    let bench = Bench::new("google", [Scripted::Lost, Scripted::Status(500, ""), grant("at2", None)]).await;
+    bench.clock.advance(HOUR);
+    assert_eq!(bench.keep_time(Duration::from_secs(1), bench.token()).await.unwrap(), "at2");
+    assert_eq!(bench.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_lost_reply_of_a_strict_provider_leaves_the_connection_in_doubt() {
+    for lost in [Scripted::Lost, Scripted::Status(500, ""), Scripted::Status(200, "<html>")] {
+        let bench = Bench::new("github", [lost, grant("at2", Some("rt2"))]).await;
+        bench.clock.advance(HOUR - Duration::from_secs(200));
+        assert_eq!(bench.token().await.unwrap(), "at1");
+        bench.vault.settled().await;
+        let stored = bench.stored().await;
+        let trouble = stored.trouble.clone().expect("recorded");
+        assert_eq!(trouble.in_doubt_since, Some(bench.clock.now()));
+        assert!(stored.intent.is_some(), "what was sent, and when, is kept");
+        assert_eq!(stored.state, ConnectionState::Active);
+        // The current token is used to its end, and nothing is asked meanwhile.
+        bench.clock.advance(Duration::from_secs(190));
+        assert_eq!(bench.token().await.unwrap(), "at1");
+        assert_eq!(bench.requests(), 1);
+        // Then the same refresh token is tried once more.
+        bench.clock.advance(Duration::from_secs(10));
+        assert_eq!(bench.token().await.unwrap(), "at2");
+        assert_eq!(bench.stored().await.trouble, None);
+    }
+}
+
+#[tokio::test]
+async fn only_a_definite_refusal_ends_a_connection_and_nothing_is_deleted() {
+    let bench = Bench::new("quickbooks", [failed("{\"error\":\"invalid_grant\"}")]).await;
+    bench.clock.advance(HOUR - Duration::from_secs(10));
+    assert_eq!(bench.token().await.unwrap(), "at1");
+    bench.vault.settled().await;
+    assert_eq!(bench.token().await.unwrap(), "at1", "what is valid is used to its end");
+    bench.clock.advance(Duration::from_secs(10));
+    let reason = "HTTP 400 with error invalid_grant".to_owned();
+    assert_eq!(bench.token().await, Err(TokenError::NeedsReauth { reason: reason.clone() }));
+    let stored = bench.stored().await;
+    assert_eq!(stored.state, ConnectionState::NeedsReauth { reason });
+    assert_eq!(bench.opened(&stored, field::REFRESH_TOKEN).as_deref(), Some("rt1"));
+    assert_eq!(bench.requests(), 1);
+}
+
+#[tokio::test]
+async fn other_refusals_keep_the_grant_and_back_off() {
+    let refusals = [
+        Scripted::Status(401, "{\"error\":\"invalid_client\"}"),
+        Scripted::Status(403, "<html>firewall</html>"),
+        Scripted::Status(400, "<html>"),
+        Scripted::Status(429, ""),
+    ];
+    for refusal in refusals {
+        let bench = Bench::new("quickbooks", [refusal, grant("at2", None)]).await;
+        bench.clock.advance(HOUR);
+        let Err(TokenError::Unavailable { retry_after, .. }) = bench.token().await else { panic!("unavailable") };
+        assert!(retry_after > Duration::ZERO && retry_after <= Duration::from_secs(5), "{retry_after:?}");
+        assert!(matches!(bench.token().await, Err(TokenError::Unavailable { .. })), "answered at once");
+        assert_eq!(bench.requests(), 1, "within the back-off nobody is asked");
+        bench.clock.advance(retry_after);
+        assert_eq!(bench.token().await.unwrap(), "at2");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_refreshed_ends_with_its_life() {
+    let bench = Bench::new("quickbooks", []).await;
+    let without = ConnectionRecord { id: "c_2".to_owned(), refresh_token: None, ..bench.connection(Some(NOW.plus(HOUR))) };
+    let sealed = bench.sealer.seal(&connection_context(&bench.key, "c_2", field::ACCESS_TOKEN, 1), &Secret::new("at9"));
+    bench.store.connect(ConnectionRecord { access_token: sealed, ..without }, NOW).await.unwrap();
+    bench.clock.advance(HOUR - Duration::from_secs(1));
+    assert_eq!(bench.token().await.unwrap(), "at9");
+    bench.clock.advance(Duration::from_secs(1));
+    assert!(matches!(bench.token().await, Err(TokenError::NeedsReauth { .. })));
+}
+
+#[tokio::test]
+async fn an_unknown_connection_is_told_apart() {
+    let bench = Bench::new("quickbooks", []).await;
+    let other = ConnectionKey { subject: "bob".parse().unwrap(), ..bench.key.clone() };
+    assert_eq!(bench.vault.token_for(&other).await.err(), Some(TokenError::NotConnected));
+}
+
+#[tokio::test]
+async fn a_refresh_cut_off_by_a_crash_is_settled_at_the_next_start() {
+    for (name, in_doubt) in [("github", true), ("google", false)] {
+        let bench = Bench::new(name, [grant("at2", None)]).await;
+        let intent = crate::store::record::Intent {
+            attempt: "r_1".to_owned(),
+            started_at: NOW,
+            refresh_token_digest: [0; 32],
+        };
+        assert!(bench.store.begin_refresh("c_1".to_owned(), 1, intent).await.unwrap());
+        assert_eq!(bench.vault.recover().await.unwrap(), 1);
+        let stored = bench.stored().await;
+        assert_eq!(stored.trouble.unwrap().in_doubt_since.is_some(), in_doubt, "{name}");
+        assert_eq!(bench.token().await.unwrap(), "at1", "the current token is used");
+        bench.clock.advance(HOUR);
+        assert_eq!(bench.token().await.unwrap(), "at2", "nothing needs to be reconnected");
+    }
+}
+
+#[tokio::test]
+async fn the_worker_refreshes_what_is_due_without_being_asked() {
+    let bench = Bench::new("quickbooks", [grant("at2", Some("rt2")), grant("at3", Some("rt3"))]).await;
+    let worker = tokio::spawn(Arc::clone(&bench.vault).work());
+    let refreshed = async {
+        while bench.requests() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    bench.keep_time(Duration::from_secs(5), refreshed).await;
+    bench.vault.settled().await;
+    worker.abort();
+    let elapsed = bench.clock.now().since(NOW);
+    assert!(elapsed > Duration::from_secs(2 * 3200) && elapsed < Duration::from_secs(2 * 3600), "{elapsed:?}");
+    assert_eq!(bench.stored().await.generation, 3);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_replaced_meanwhile_is_not_touched() {
+    let bench = Bench::new("quickbooks", [grant("at2", Some("rt2"))]).await;
+    bench.provider.gate.forget_permits(1000);
+    bench.clock.advance(HOUR);
+    let _ = tokio::time::timeout(Duration::from_millis(50), bench.token()).await;
+    let sealed = |field, token: &str| {
+        bench.sealer.seal(&connection_context(&bench.key, "c_new", field, 1), &Secret::new(token))
+    };
+    let replacement = ConnectionRecord {
+        id: "c_new".to_owned(),
+        access_token: sealed(field::ACCESS_TOKEN, "new"),
+        refresh_token: Some(sealed(field::REFRESH_TOKEN, "new-refresh")),
+        ..bench.connection(Some(bench.clock.now().plus(HOUR)))
+    };
+    bench.store.connect(replacement.clone(), bench.clock.now()).await.unwrap();
+    bench.vault.adopt(&replacement).unwrap();
+    bench.provider.gate.add_permits(1);
+    bench.vault.settled().await;
+    assert_eq!(bench.token().await.unwrap(), "new");
+    assert_eq!(bench.stored().await.generation, 1);
+}
+
+#[tokio::test]
+async fn two_subjects_never_share_a_refresh() {
+    let bench = Bench::new("quickbooks", [grant("of-first", None), grant("of-second", None)]).await;
+    let bob = ConnectionKey { subject: "bob".parse().unwrap(), ..bench.key.clone() };
+    let sealed = |field, token: &str| bench.sealer.seal(&connection_context(&bob, "c_bob", field, 1), &Secret::new(token));
+    let connection = ConnectionRecord {
+        id: "c_bob".to_owned(),
+        key: bob.clone(),
+        access_token: sealed(field::ACCESS_TOKEN, "bob1"),
+        refresh_token: Some(sealed(field::REFRESH_TOKEN, "bob-refresh")),
+        ..bench.connection(Some(NOW.plus(HOUR)))
+    };
+    bench.store.connect(connection, NOW).await.unwrap();
+    bench.clock.advance(HOUR);
+    let (alice, bob) = tokio::join!(bench.vault.token_for(&bench.key), bench.vault.token_for(&bob));
+    assert_ne!(alice.unwrap().connection_id, bob.unwrap().connection_id);
+    let sent = bench.provider.sent.lock().unwrap().join("\n");
+    assert!(sent.contains("refresh_token=rt1") && sent.contains("refresh_token=bob-refresh"), "{sent}");
+}

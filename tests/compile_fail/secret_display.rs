@@ -1,0 +1,3 @@
+fn main() {
+    println!("{}", sidekey::base::secret::Secret::new("token"));
+}

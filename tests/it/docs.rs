@@ -1,0 +1,70 @@
+//! Documents that name things in the code name them all, and no others.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Quoted words of the form `a-b-c` in the code of a file, up to its tests.
+fn slugs(path: &str, after: &str) -> BTreeSet<String> {
+    let text = read(path);
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices(after) {
+        let rest = code[at + after.len()..].trim_start();
+        if let Some(word) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
+            if word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
+                found.insert(word.to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_error_type_has_its_paragraph() {
+    let refusals = read("src/proxy/egress/refusal.rs");
+    let table = refusals.split("pub fn slug").nth(1).and_then(|rest| rest.split("pub fn problem").next()).expect("the table");
+    let quoted = table.split('"').skip(1).step_by(2).map(str::to_owned);
+    let mut expected: BTreeSet<String> = quoted.collect();
+    for file in ["src/portal/admin.rs", "src/proxy/public.rs"] {
+        expected.extend(slugs(file, "ProblemDetails::new("));
+    }
+    assert!(expected.len() > 25, "{expected:?}");
+    let documented: BTreeSet<String> =
+        read("docs/errors.md").lines().filter_map(|line| line.strip_prefix("## ")).map(|heading| heading.trim_matches('`').to_owned()).collect();
+    assert_eq!(documented, expected);
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let code = read("src/telemetry/metrics.rs");
+    let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+    let names: BTreeSet<_> = code.split('"').filter(|text| text.starts_with("sidekey_")).collect();
+    let documents = read("docs/operations.md");
+    assert!(names.len() >= 7, "{names:?}");
+    for name in names {
+        assert!(documents.contains(name), "{name} is not in docs/operations.md");
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut checked = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/providers.md", "docs/operations.md",
+        "docs/errors.md", "docs/troubleshooting.md", "docs/threat-model.md", "docs/journeys.md", "docs/benchmarks.md"]
+    {
+        let text = read(document);
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !target.is_empty() && !target.contains("://") {
+                assert!(here.parent().expect("a folder").join(target).exists(), "{document}: {target}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 10, "{checked}");
+}

@@ -1,0 +1,15 @@
+//! Journeys through a whole Sidekey: real listeners, a real store, a simulated provider. One binary, so that the
+//! dependencies are linked once.
+
+mod client;
+mod compile_fail;
+mod connect;
+mod demo;
+mod docs;
+mod egress;
+mod egress_refusals;
+mod process;
+mod refresh;
+mod secrets;
+mod streaming;
+mod world;

@@ -1,0 +1,400 @@
+//! The real program: start, stop, crash, and how other processes talk to it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use sidekey_simulator::{Options, Simulator, TlsIdentity};
+use tokio::process::{Child, Command};
+
+use crate::client::{http, send};
+use crate::world::{Files, Setup, eventually, pause};
+
+/// A started program; killed when dropped.
+pub struct Program {
+    pub child: Child,
+    pub files: Files,
+}
+
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidekey"));
+    command.args(arguments).kill_on_drop(true).stdin(Stdio::null()).env_remove("SIDEKEY_CONFIG");
+    command
+}
+
+/// Runs a command to its end.
+pub async fn sidekey(arguments: &[&str]) -> Output {
+    command(arguments).output().await.expect("it runs")
+}
+
+pub fn out(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+impl Program {
+    /// Starts `sidekey serve` and waits until it is ready.
+    pub async fn start(files: Files, environment: &[(&str, &str)], log: Stdio) -> Self {
+        let config = files.config.to_str().expect("text").to_owned();
+        let mut serve = command(&["serve", "--config", &config]);
+        let child = serve.envs(environment.iter().copied()).stderr(log).spawn().expect("it starts");
+        let program = Self { child, files };
+        program.ready().await;
+        program
+    }
+
+    async fn ready(&self) {
+        let url = format!("http://{}/readyz", self.files.metrics);
+        eventually("ready", async || http().get(&url).send().await.is_ok_and(|answer| answer.status() == 200)).await;
+    }
+
+    pub fn config(&self) -> &str {
+        self.files.config.to_str().expect("text")
+    }
+
+    pub async fn signal(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("it runs"), signal).expect("sent");
+        tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await.expect("in time").expect("it ends")
+    }
+
+    /// Connects a subject with the command line and a browser.
+    pub async fn connect(&self, provider: &str, subject: &str) {
+        let answer = sidekey(&["connect", provider, "--subject", subject, "--json", "--config", self.config()]).await;
+        let link: serde_json::Value = serde_json::from_str(&out(&answer)).expect("JSON");
+        let client = http();
+        let begun = send(client.post(link["url"].as_str().expect("a URL"))).await;
+        let cookie = begun.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
+        let agreed = send(client.get(begun.header("location"))).await;
+        let done = send(client.get(agreed.header("location")).header("cookie", cookie)).await;
+        assert_eq!(done.status, 303, "{}", done.text());
+    }
+
+    pub async fn handle(&self, subject: &str) -> String {
+        out(&sidekey(&["handle", "issue", "--subject", subject, "--config", self.config()]).await).trim().to_owned()
+    }
+
+    async fn call(&self, handle: &str) -> u16 {
+        let url = format!("http://{}/quickbooks/v3/company/0/companyinfo/0", self.files.egress);
+        match http().get(url).bearer_auth(handle).send().await {
+            Ok(answer) => answer.status().as_u16(),
+            Err(_) => 0,
+        }
+    }
+}
+
+async fn simulator(lifetime: f64) -> Simulator {
+    let simulator = sidekey_simulator::start(Options::default()).await.expect("a simulator");
+    simulator.set("quickbooks", |settings| settings.access_lifetime_s = lifetime);
+    simulator
+}
+
+async fn program(simulator: &Simulator) -> Program {
+    Program::start(Files::write(&simulator.url(), &Setup::default()), &[], Stdio::null()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_under_load_it_comes_back_with_its_connections() {
+    let simulator = simulator(2.0).await;
+    let mut running = program(&simulator).await;
+    running.connect("quickbooks", "alice").await;
+    let handle = running.handle("alice").await;
+    for round in 0..5 {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let callers: Vec<_> = (0..8)
+            .map(|_| {
+                let (stop, answered, handle) = (Arc::clone(&stop), Arc::clone(&answered), handle.clone());
+                let url = format!("http://{}/quickbooks/v3/company/0/companyinfo/0", running.files.egress);
+                tokio::spawn(async move {
+                    let client = http();
+                    while !stop.load(Ordering::Relaxed) {
+                        if client.get(&url).bearer_auth(&handle).send().await.is_ok_and(|answer| answer.status() == 200) {
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                })
+            })
+            .collect();
+        pause(Duration::from_millis(400 + 250 * round)).await;
+        running.child.kill().await.expect("killed");
+        stop.store(true, Ordering::Relaxed);
+        for caller in callers {
+            caller.await.expect("no panic");
+        }
+        assert!(answered.load(Ordering::Relaxed) > 0, "there was load");
+        running = Program::start(running.files, &[], Stdio::null()).await;
+        eventually("the connection works", async || running.call(&handle).await == 200).await;
+    }
+    let ledger = simulator.ledger();
+    let quickbooks = ledger.profile("quickbooks");
+    assert_eq!((quickbooks.counters.code_exchanges, quickbooks.grants.len()), (1, 1), "nothing was reconnected");
+    assert_eq!(quickbooks.counters.reuse_detected, 0);
+    let status = out(&sidekey(&["status", "--config", running.config()]).await);
+    assert!(status.starts_with("alice  quickbooks  default  active"), "{status}");
+    running.signal(rustix::process::Signal::TERM).await;
+    simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_finishes_what_is_under_way_and_takes_no_longer() {
+    let simulator = simulator(3600.0).await;
+    let mut running = program(&simulator).await;
+    running.connect("quickbooks", "alice").await;
+    let handle = running.handle("alice").await;
+    let url = format!("http://{}/quickbooks/v3/company/0/slow?ms=1500", running.files.egress);
+    let slow = tokio::spawn(async move { send(http().get(url).bearer_auth(handle)).await.status });
+    eventually("the slow call has arrived", async || simulator.ledger().profile("quickbooks").counters.api_calls == 1).await;
+    let stopwatch = sidekey::telemetry::stopwatch::Stopwatch::start();
+    let status = running.signal(rustix::process::Signal::TERM).await;
+    assert!(status.success(), "{status}");
+    assert_eq!(slow.await.expect("no panic"), 200);
+    assert!(stopwatch.elapsed() < Duration::from_secs(8), "{:?}", stopwatch.elapsed());
+    assert!(!running.files.data().join("admin.sock").exists());
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn sighup_changes_nothing_for_now() {
+    let simulator = simulator(3600.0).await;
+    let mut running = program(&simulator).await;
+    let pid = running.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw).expect("it runs");
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("sent");
+    pause(Duration::from_millis(200)).await;
+    assert!(running.child.try_wait().expect("asked").is_none(), "it still runs");
+    running.ready().await;
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn one_process_owns_the_store_and_the_others_ask_it() {
+    let simulator = simulator(3600.0).await;
+    let mut running = program(&simulator).await;
+    let second = sidekey(&["serve", "--config", running.config()]).await;
+    assert_eq!(second.status.code(), Some(1));
+    assert!(errors(&second).contains("another sidekey process owns"), "{}", errors(&second));
+    running.connect("quickbooks", "alice").await;
+    let text = out(&sidekey(&["status", "--config", running.config()]).await);
+    assert!(text.contains("alice  quickbooks  default  active"), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&out(&sidekey(&["status", "--json", "--subject", "alice", "--config", running.config()]).await)).expect("JSON");
+    assert_eq!(json["connections"][0]["has_refresh_token"], true);
+    let nobody = out(&sidekey(&["status", "--subject", "nobody", "--config", running.config()]).await);
+    assert!(nobody.starts_with("no connections"), "{nobody}");
+    // Without a server the same questions are answered from the store itself.
+    running.signal(rustix::process::Signal::TERM).await;
+    let text = out(&sidekey(&["status", "--config", running.config()]).await);
+    assert!(text.contains("alice  quickbooks  default  active"), "{text}");
+    let handle = running.handle("alice").await;
+    let listed = out(&sidekey(&["handle", "list", "--config", running.config()]).await);
+    assert!(listed.contains("alice  default  all providers  does not expire") && !listed.contains(&handle), "{listed}");
+    let id = listed.split_whitespace().next().expect("an id").to_owned();
+    assert_eq!(out(&sidekey(&["handle", "revoke", &id, "--config", running.config()]).await), format!("revoked {id}\n"));
+    let listed = out(&sidekey(&["handle", "list", "--config", running.config()]).await);
+    assert!(listed.contains("revoked 20"), "{listed}");
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_line_that_asks_for_the_impossible_is_answered_clearly() {
+    let simulator = simulator(3600.0).await;
+    let running = program(&simulator).await;
+    for (arguments, code, message) in [
+        (vec!["connect", "quickboks", "--subject", "a"], 1, "No provider quickboks is configured."),
+        (vec!["connect", "quickbooks", "--subject", "a b"], 2, "invalid value 'a b' for '--subject"),
+        (vec!["handle", "issue", "--subject", "a", "--expires", "soon"], 1, "`expires` is not a duration such as"),
+        (vec!["handle", "issue", "--subject", "a", "--provider", "nobody"], 1, "No provider nobody is configured."),
+        (vec!["handle", "revoke", "h_unknown"], 1, "There is no such handle."),
+        (vec!["handle", "revoke", "../x"], 2, "an id looks like"),
+    ] {
+        let output = sidekey(&[arguments.as_slice(), &["--config", running.config()]].concat()).await;
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", errors(&output));
+        assert!(errors(&output).contains(message), "{arguments:?}: {}", errors(&output));
+    }
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn init_writes_what_check_and_serve_accept_and_overwrites_nothing() {
+    let home = tempfile::tempdir().expect("a directory");
+    let directory = home.path().join("new");
+    let path = |name: &str| directory.join(name).to_str().expect("text").to_owned();
+    out(&sidekey(&["init", directory.to_str().expect("text")]).await);
+    for name in ["sidekey.toml", "sidekey.key"] {
+        assert_eq!(mode(Path::new(&path(name))), 0o600, "{name}");
+    }
+    assert_eq!(mode(&directory), 0o700);
+    assert!(out(&sidekey(&["check", &path("sidekey.toml")]).await).contains("is valid"));
+    let key = std::fs::read(path("sidekey.key")).expect("there");
+    let again = sidekey(&["init", directory.to_str().expect("text")]).await;
+    assert_eq!(again.status.code(), Some(1));
+    assert!(errors(&again).contains("exists already; nothing was written"));
+    assert_eq!(std::fs::read(path("sidekey.key")).expect("there"), key);
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn everything_that_is_created_is_private_under_any_umask() {
+    let simulator = simulator(3600.0).await;
+    let running = program(&simulator).await;
+    running.connect("quickbooks", "alice").await;
+    assert_eq!(mode(&running.files.data()), 0o700);
+    for entry in std::fs::read_dir(running.files.data()).expect("there") {
+        let path = entry.expect("an entry").path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_succeed_names_the_remedy() {
+    let files = Files::write("http://127.0.0.1:1", &Setup::default());
+    let config = files.config.to_str().expect("text").to_owned();
+    let serve = async || sidekey(&["serve", "--config", &config]).await;
+    let key = files.home.path().join("sidekey.key");
+    let good = std::fs::read(&key).expect("there");
+    for (content, mode, code, message) in [
+        (b"c2hvcnQ=".as_slice(), 0o600, 2, "store.keys[0]: is not a key: expected 32 random bytes"),
+        (b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", 0o600, 2, "is not a random key; make one with `sidekey keys generate`"),
+        (b"changeme", 0o600, 2, "is not a key"),
+        (&good, 0o604, 2, "everybody on this machine may use it; to mend it: chmod 600"),
+    ] {
+        std::fs::write(&key, content).expect("written");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("chmod");
+        let output = serve().await;
+        assert_eq!(output.status.code(), Some(code), "{}", errors(&output));
+        assert!(errors(&output).contains(message), "{}", errors(&output));
+        assert!(!errors(&output).contains("c2hvcnQ"), "the key is not repeated");
+    }
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).expect("chmod");
+    std::fs::create_dir(files.data()).expect("made");
+    std::fs::set_permissions(files.data(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    let output = serve().await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors(&output).contains("has mode 0755, so others may use it; to mend it: chmod 700"), "{}", errors(&output));
+    std::fs::set_permissions(files.data(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
+    let taken = std::net::TcpListener::bind(files.egress).expect("a port");
+    let output = serve().await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors(&output).contains("egress.listen: cannot listen on"), "{}", errors(&output));
+    drop(taken);
+    let output = sidekey(&["check", "/nonexistent.toml"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("`sidekey init` writes one to start from"), "{}", errors(&output));
+}
+
+/// A wrong key opens nothing, and says which key is wanted.
+#[tokio::test]
+async fn a_lost_key_is_reported_and_destroys_nothing() {
+    let simulator = simulator(3600.0).await;
+    let mut running = program(&simulator).await;
+    running.connect("quickbooks", "alice").await;
+    let handle = running.handle("alice").await;
+    running.signal(rustix::process::Signal::TERM).await;
+    let key = running.files.home.path().join("sidekey.key");
+    let good = std::fs::read(&key).expect("there");
+    std::fs::write(&key, out(&sidekey(&["keys", "generate"]).await)).expect("written");
+    let mut running = Program::start(running.files, &[], Stdio::null()).await;
+    let url = format!("http://{}/quickbooks/v3/company/0/companyinfo/0", running.files.egress);
+    let answer = send(http().get(url).bearer_auth(&handle)).await;
+    assert_eq!((answer.status, answer.json()["type"].as_str()), (503, Some("urn:sidekey:error:operator-needed")));
+    assert!(answer.text().contains("which is not configured; add it to store.keys"), "{}", answer.text());
+    running.signal(rustix::process::Signal::TERM).await;
+    std::fs::write(&key, good).expect("written");
+    let running = Program::start(running.files, &[], Stdio::null()).await;
+    assert_eq!(running.call(&handle).await, 200, "with the key back, all is there");
+    simulator.stop().await;
+}
+
+struct Certificates {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+/// A certificate for `name` by an authority of its own.
+fn certificates(name: &str) -> Certificates {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_certificate = authority.self_signed(&authority_key).expect("signed");
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(vec![name.to_owned()]).expect("parameters").signed_by(&key, &issuer).expect("signed");
+    Certificates { authority: authority_certificate.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+#[tokio::test]
+async fn a_provider_must_prove_who_it_is() {
+    for (name, trusted, expected) in [("localhost", true, 200), ("localhost", false, 502), ("other.example", true, 502)] {
+        let made = certificates(name);
+        let identity = TlsIdentity { certificate_pem: made.certificate, key_pem: made.key };
+        let secure = sidekey_simulator::start(Options { tls: Some(identity), ..Options::default() }).await.expect("a simulator");
+        let plain = simulator(3600.0).await;
+        // The dance runs over the plain one; the API calls go to the one with TLS.
+        let files = Files::write(&plain.url(), &Setup::default());
+        let entry = files.home.path().join("providers/quickbooks.toml");
+        let text = std::fs::read_to_string(&entry).expect("there");
+        let origin = format!("origin = \"https://localhost:{}\"", secure.address().port());
+        std::fs::write(&entry, text.replace(&format!("origin = \"{}\"", plain.url()), &origin)).expect("written");
+        let authority = files.home.path().join("authority.pem");
+        std::fs::write(&authority, if trusted { made.authority } else { certificates("x").authority }).expect("written");
+        let environment = [("SSL_CERT_FILE", authority.to_str().expect("text"))];
+        let running = Program::start(files, &environment, Stdio::null()).await;
+        running.connect("quickbooks", "alice").await;
+        let handle = running.handle("alice").await;
+        let url = format!("http://{}/quickbooks/v3/company/0/companyinfo/0", running.files.egress);
+        let answer = send(http().get(url).bearer_auth(&handle)).await;
+        // The token was issued by the other simulator, so a call that arrives is refused there.
+        let arrived = secure.ledger().profile("quickbooks").counters.api_calls;
+        if expected == 200 {
+            assert_eq!((answer.status, arrived), (401, 1), "{}", answer.text());
+        } else {
+            assert_eq!((answer.status, arrived), (502, 0), "{name} {trusted}: nothing was sent");
+            assert_eq!(answer.json()["type"], "urn:sidekey:error:provider-certificate");
+        }
+        secure.stop().await;
+        plain.stop().await;
+    }
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a client that trusts the certificate made for this test")]
+async fn the_public_listener_serves_tls() {
+    let made = certificates("localhost");
+    let simulator = simulator(3600.0).await;
+    let files = Files::write(&simulator.url(), &Setup::default());
+    let text = std::fs::read_to_string(&files.config).expect("there");
+    let url = format!("https://localhost:{}", files.public.port());
+    let tls = "tls = { certificate = \"cert.pem\", key = \"file:key.pem\" }\n[egress]";
+    let text = format!("public_url = \"{url}\"\n{}", text.replacen("[egress]", tls, 1));
+    std::fs::write(&files.config, text).expect("written");
+    std::fs::write(files.home.path().join("cert.pem"), made.certificate).expect("written");
+    sidekey::base::files::create_private(&files.home.path().join("key.pem"), made.key.as_bytes()).expect("written");
+    let running = Program::start(files, &[], Stdio::null()).await;
+    http();
+    let root = reqwest::Certificate::from_pem(made.authority.as_bytes()).expect("a certificate");
+    let client = reqwest::Client::builder().tls_certs_only([root]).redirect(reqwest::redirect::Policy::none());
+    let client = client.no_proxy().build().expect("a client");
+    let answer = sidekey(&["connect", "quickbooks", "--subject", "alice", "--json", "--config", running.config()]).await;
+    let link: serde_json::Value = serde_json::from_str(&out(&answer)).expect("JSON");
+    let begun = send(client.post(link["url"].as_str().expect("a URL"))).await;
+    let cookie = begun.header("set-cookie");
+    assert!(cookie.starts_with("__Host-sidekey_flow_") && cookie.ends_with("; Secure"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+    let agreed = send(http().get(begun.header("location"))).await;
+    assert!(agreed.header("location").starts_with(&format!("{url}/callback/quickbooks?")), "{}", agreed.header("location"));
+    let done = send(client.get(agreed.header("location")).header("cookie", cookie)).await;
+    assert_eq!(done.status, 303, "{}", done.text());
+    simulator.stop().await;
+}
