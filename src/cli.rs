@@ -12,6 +12,7 @@ mod serve;
 mod status;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -116,10 +117,9 @@ fn load(path: &Path) -> Result<Settings, CliError> {
     config::load(path, &|name| std::env::var(name).ok()).map_err(CliError::Config)
 }
 
-/// Writes a line for people or programs.
-#[expect(clippy::print_stdout, reason = "this is where the program answers")]
+/// Writes a line for people or programs. A reader that has gone away is no error.
 fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, CliError> {

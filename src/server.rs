@@ -45,6 +45,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     connections: TaskTracker,
     worker: tokio::task::JoinHandle<()>,
+    probes: tokio::task::JoinHandle<()>,
     drain: Duration,
 }
 
@@ -57,7 +58,7 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     let connections = TaskTracker::new();
     let listeners = Listeners::open(&settings)?;
     let (public, egress, metrics) = (listeners.public_address, listeners.egress_address, listeners.metrics_address);
-    listeners.serve(&settings, &world, &stopping, &connections)?;
+    let probes = listeners.serve(&settings, &world, &stopping, &connections);
     let worker = tokio::spawn(Arc::clone(&world.vault).work());
     world.health.well(Part::Store);
     world.health.well(Part::Listeners);
@@ -74,6 +75,7 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
         stop,
         connections,
         worker,
+        probes,
         drain,
     })
 }
@@ -95,6 +97,9 @@ impl Running {
         if tokio::time::timeout(self.drain, drained).await.is_err() {
             warn!(operation = "stop", open = self.connections.len(), "connections were still open when time was up");
         }
+        self.probes.abort();
+        // The port is free once the task has really ended.
+        let _ = self.probes.await;
         let _ = std::fs::remove_file(&self.admin_socket);
         info!(operation = "stop", "stopped");
     }

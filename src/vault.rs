@@ -88,6 +88,8 @@ pub struct Vault {
     permits: tokio::sync::Semaphore,
     /// Wakes the worker when there may be something new to do.
     changed: tokio::sync::Notify,
+    /// Until then the worker starts nothing: the store failed a moment ago.
+    paused_until: std::sync::atomic::AtomicI64,
     /// Counts refreshes under way, so that a shutdown can wait for them.
     under_way: tokio::sync::watch::Sender<usize>,
 }
@@ -103,6 +105,7 @@ impl Vault {
             slots: DashMap::new(),
             permits: tokio::sync::Semaphore::new(CONCURRENT_REFRESHES),
             changed: tokio::sync::Notify::new(),
+            paused_until: std::sync::atomic::AtomicI64::new(i64::MIN),
             under_way: tokio::sync::watch::Sender::new(0),
         })
     }

@@ -210,7 +210,7 @@ async fn stay(
         &[
             format!("export SIDEKEY_CONFIG={config} QUICKBOOKS_CLIENT_SECRET=any"),
             "cargo run --release --bin sidekey -- status".to_owned(),
-            format!("cargo run --release --bin sidekey -- connect quickbooks --subject bob   # and open the link"),
+            "cargo run --release --bin sidekey -- connect quickbooks --subject bob   # and open the link".to_owned(),
             format!("HANDLE=$(cargo run --release --bin sidekey -- handle issue --subject {SUBJECT})"),
             format!("curl -H \"Authorization: Bearer $HANDLE\" {}/quickbooks/v3/company/0/companyinfo/0", world.egress),
             format!("curl {}/metrics", world.metrics),

@@ -265,12 +265,20 @@ fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
         for prefix in api.paths.iter().chain(&api.encoded_slash_paths) {
             must_be_captured(format!("{path}.paths"), prefix);
         }
-        for value in api.headers.always.values().chain(api.headers.default.values()) {
+        for value in api.headers.always.values() {
             must_be_captured(format!("{path}.headers"), value);
         }
     }
-    for value in entry.api.headers.always.values().chain(entry.api.headers.default.values()) {
+    for value in entry.api.headers.always.values() {
         must_be_captured("api.headers".to_owned(), value);
+    }
+    for (path, headers) in std::iter::once(("api".to_owned(), &entry.api.headers))
+        .chain(entry.apis.iter().map(|(name, api)| (join("apis", name), &api.headers)))
+    {
+        for name in headers.default.iter().filter(|(_, value)| !variables(value).is_empty()).map(|(name, _)| name) {
+            let key = format!("{path}.headers.default.{name}");
+            problems.push(document.problem(&key, "a default header has no placeholders; use `always`"));
+        }
     }
     for (name, api) in &entry.apis {
         let path = join("apis", name);

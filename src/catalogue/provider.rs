@@ -190,12 +190,17 @@ fn prepare_headers(
     always: &mut Vec<(HeaderName, String)>,
     default: &mut Vec<(HeaderName, HeaderValue)>,
 ) -> Result<(), String> {
+    // What is declared later, for one API, goes before what is declared for all.
     for (name, value) in &declared.always {
-        always.push((header_name(name)?, value.clone()));
+        let name = header_name(name)?;
+        always.retain(|(known, _)| *known != name);
+        always.push((name, value.clone()));
     }
     for (name, value) in &declared.default {
         let prepared = HeaderValue::from_str(value).map_err(|_| format!("{value:?} is not a header value"))?;
-        default.push((header_name(name)?, prepared));
+        let name = header_name(name)?;
+        default.retain(|(known, _)| *known != name);
+        default.push((name, prepared));
     }
     Ok(())
 }
@@ -205,6 +210,7 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
 }
 
 #[cfg(test)]
+#[expect(missing_docs, reason = "for tests only")]
 pub mod tests {
     use super::*;
     use crate::catalogue::{Catalogue, Selection};

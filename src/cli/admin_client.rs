@@ -83,6 +83,6 @@ fn understand(status: u16, answer: &[u8]) -> Result<Value, CliError> {
     Err(CliError::Failed(if detail.is_empty() {
         format!("the server answered {status}: {}", String::from_utf8_lossy(answer))
     } else {
-        format!("{detail} ({next_step})")
+        format!("{} ({next_step})", detail.trim_end_matches('.'))
     }))
 }

@@ -65,20 +65,29 @@ impl Dance {
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
     ) -> Result<Connected, CallbackError> {
         let stopwatch = Stopwatch::start();
-        let (flow_id, answer) = self.read(parameters)?;
-        let record = self.take(flow_id, provider, cookie).await?;
-        let key = record.flow.key.clone();
-        let ended = match self.provider(provider) {
-            Some(provider) => self.finish(provider, record, answer, parameters).await,
-            None => Err(CallbackError::OtherProvider),
-        };
+        let mut key = None;
+        let ended = self.end(provider, parameters, cookie, &mut key).await;
         let outcome = ended.as_ref().map_or_else(CallbackError::word, |_| "ok");
-        self.parts.metrics.connected(&key.provider, outcome);
+        self.parts.metrics.connected(provider, outcome);
         info!(
-            operation = "connect", provider = %key.provider, subject = %key.subject, label = %key.label,
-            duration_ms = stopwatch.millis(), outcome,
+            operation = "connect", provider = %provider, subject = key.as_ref().map(|key| key.subject.as_str()),
+            label = key.as_ref().map(|key| key.label.as_str()), duration_ms = stopwatch.millis(), outcome,
         );
         ended
+    }
+
+    async fn end(
+        self: &Arc<Self>,
+        name: &ProviderName,
+        parameters: &CallbackParameters,
+        cookie: &(dyn Fn(&str) -> Option<String> + Sync),
+        key: &mut Option<ConnectionKey>,
+    ) -> Result<Connected, CallbackError> {
+        let provider = self.provider(name).ok_or(CallbackError::OtherProvider)?;
+        let (flow_id, answer) = self.read(parameters)?;
+        let record = self.take(flow_id, name, cookie).await?;
+        *key = Some(record.flow.key.clone());
+        self.finish(provider, record, answer, parameters).await
     }
 
     fn read(&self, parameters: &CallbackParameters) -> Result<(FlowId, Answer), CallbackError> {
@@ -115,11 +124,9 @@ impl Dance {
         // Compared as digests, so that the time it takes tells nothing about the value.
         let presented = cookie(&cookie_name(flow_id)).map(|value| sha256(value.as_bytes()));
         if presented != Some(record.flow.browser_binding) {
-            warn!(operation = "connect", provider = %provider, "a callback came from another browser than the start");
             return Err(CallbackError::OtherBrowser);
         }
         if record.flow.key.provider != *provider {
-            warn!(operation = "connect", provider = %provider, "a callback came to another provider's path");
             return Err(CallbackError::OtherProvider);
         }
         Ok(record)

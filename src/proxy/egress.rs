@@ -25,7 +25,6 @@ use pingora::{Error, ErrorSource, ErrorType};
 use tracing::{debug, warn};
 
 use self::caller::OwnHosts;
-use self::inject::InjectError;
 use self::refusal::{METHODS, Refusal};
 use super::peer::{Resolver, peer};
 use super::respond;
@@ -124,11 +123,10 @@ impl Egress {
             for api in &provider.apis {
                 let is_default = api.name == provider.entry.default_api;
                 let segments = std::iter::once(api.name.clone()).chain(is_default.then(|| provider.name.to_string()));
-                // The name of a provider goes before the same name of another provider's API.
-                let free = |segment: &String| {
-                    *segment == provider.name.as_str() || !parts.providers.keys().any(|name| name.as_str() == *segment)
+                let stands_for_this = |segment: &String| {
+                    *segment == provider.name.as_str() || is_unambiguous(segment, provider, &parts.providers)
                 };
-                for segment in segments.filter(free) {
+                for segment in segments.filter(stands_for_this) {
                     let upstream = match &api.origin {
                         Origin::Fixed(url) => Upstream::new(url.clone(), &api.base_path).map(Arc::new),
                         Origin::Captured { .. } => None,
@@ -196,6 +194,15 @@ impl Egress {
         context.refused = Some(refusal);
         problem.status
     }
+}
+
+/// Whether the name of an API means this provider's: a provider of that name goes first, and where two providers have an
+/// API of that name, it stands for neither.
+fn is_unambiguous(api: &str, provider: &Provider, providers: &BTreeMap<ProviderName, Arc<Provider>>) -> bool {
+    providers
+        .values()
+        .filter(|other| other.name != provider.name)
+        .all(|other| other.name.as_str() != api && other.apis.iter().all(|others| others.name != api))
 }
 
 /// An `access_token` parameter would be a second credential.
@@ -310,7 +317,8 @@ impl ProxyHttp for Egress {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if *error.esource() == ErrorSource::Downstream {
+        let gone = matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
+        if *error.esource() == ErrorSource::Downstream && gone {
             return nothing;
         }
         if session.response_written().is_some() {
@@ -318,7 +326,7 @@ impl ProxyHttp for Egress {
             warn!(operation = "api_call", outcome = "cut", error = %error.etype().as_str());
             return nothing;
         }
-        let refusal = context.refused.take().unwrap_or_else(|| upstream_failure(error));
+        let refusal = context.refused.take().unwrap_or_else(|| failure(error));
         let error_code = self.refuse(session, context, refusal).await;
         FailToProxy { error_code, can_reuse_downstream: false }
     }
@@ -366,14 +374,18 @@ impl Context {
     }
 }
 
-fn upstream_failure(error: &Error) -> Refusal {
+fn failure(error: &Error) -> Refusal {
+    if *error.esource() == ErrorSource::Downstream {
+        return Refusal::Malformed;
+    }
+
     match error.etype() {
         ErrorType::ConnectTimedout
         | ErrorType::ReadTimedout
         | ErrorType::WriteTimedout
         | ErrorType::TLSHandshakeTimedout => Refusal::TimedOut,
         ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup => Refusal::Certificate,
-        ErrorType::InternalError => Refusal::Inject(InjectError::Header("internal error".to_owned())),
+        ErrorType::InternalError => Refusal::Internal,
         _ => Refusal::Unreachable,
     }
 }

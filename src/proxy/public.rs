@@ -69,8 +69,16 @@ impl Public {
 
     fn refused(&self, session: &Session) -> Option<ProblemDetails> {
         let expected = self.loopback_host.as_ref()?;
-        let mut hosts = session.req_header().headers.get_all(HOST).iter();
-        let is_ours = hosts.next().is_some_and(|host| host == expected.as_str()) && hosts.next().is_none();
+        let request = session.req_header();
+        let mut hosts = request.headers.get_all(HOST).iter();
+        let is_ours = match (hosts.next(), request.uri.authority()) {
+            (Some(host), None) => host == expected.as_str(),
+            // HTTP/2 names the host in `:authority` (RFC 9113 section 8.3.1).
+            (None, Some(authority)) => authority == expected.as_str(),
+            (Some(host), Some(authority)) => host == expected.as_str() && authority == expected.as_str(),
+            (None, None) => false,
+        };
+        let is_ours = is_ours && hosts.next().is_none();
         (!is_ours).then(|| {
             ProblemDetails::new(
                 "foreign-host",

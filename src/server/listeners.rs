@@ -56,14 +56,14 @@ impl Listeners {
         Ok(Self { public, egress, metrics, admin, tls, public_address, egress_address, metrics_address })
     }
 
-    /// Serves all four until `stopping` says so.
+    /// Serves all four until `stopping` says so; metrics and probes are answered until the task is aborted.
     pub fn serve(
         self,
         settings: &Settings,
         world: &World,
         stopping: &watch::Receiver<bool>,
         connections: &TaskTracker,
-    ) -> Result<(), StartError> {
+    ) -> tokio::task::JoinHandle<()> {
         let conf = Arc::new(server_conf(settings));
         let public = Arc::new(http_proxy(&conf, world.public(settings)));
         let egress = Arc::new(http_proxy(&conf, world.egress(settings)));
@@ -74,10 +74,10 @@ impl Listeners {
         };
         let admin = axum::serve(self.admin, world.admin(settings)).with_graceful_shutdown(ended(stopping.clone()));
         connections.spawn(async move { admin.await });
-        // Metrics and probes are answered to the very end.
         let probes = axum::serve(self.metrics, world.probes());
-        tokio::spawn(async move { probes.await });
-        Ok(())
+        tokio::spawn(async move {
+            let _ = probes.await;
+        })
     }
 }
 

@@ -177,7 +177,7 @@ impl Store for SqliteStore {
     }
 
     async fn health(&self) -> Result<(), StoreError> {
-        self.run(|db| schema::probe(db)).await
+        self.run(schema::probe).await
     }
 }
 

@@ -10,6 +10,8 @@ pub enum Part {
     Listeners,
     /// The store can be read and written.
     Store,
+    /// No refreshed tokens wait for the store to take them.
+    RefreshedTokens,
     /// The process has not been told to stop.
     Running,
 }
@@ -19,6 +21,7 @@ impl Part {
         match self {
             Self::Listeners => "listeners",
             Self::Store => "store",
+            Self::RefreshedTokens => "refreshed_tokens",
             Self::Running => "running",
         }
     }

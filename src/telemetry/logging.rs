@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 /// Starts logging. `level` is one of tracing's words; it applies to Sidekey. Libraries are heard at `warn`, and with
-/// `trace` at `trace`.
+/// `trace` at `trace`, but for Pingora: its finer lines hold whole requests, with code, cookie and token.
 pub fn start(json: bool, level: &str) {
     let filter = filter(level);
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
@@ -17,5 +17,9 @@ pub fn start(json: bool, level: &str) {
 }
 
 fn filter(level: &str) -> EnvFilter {
-    if level == "trace" { EnvFilter::new("trace") } else { EnvFilter::new(format!("warn,sidekey={level}")) }
+    if level == "trace" {
+        EnvFilter::new("trace,pingora=info")
+    } else {
+        EnvFilter::new(format!("warn,sidekey={level}"))
+    }
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tracing::{error, info, warn};
 
+use super::Vault;
 use super::cache::{LiveToken, SharedRefresh, Slot};
 use super::outcome::{Failure, Step, judge, retry_at};
-use super::{TokenError, Vault};
 use crate::base::backoff::{RETRY_WAITS, after_failure};
 use crate::base::clock::Timestamp;
 use crate::base::digest::sha256;
@@ -80,7 +80,7 @@ impl Vault {
         let record = match self.parts.store.connection(slot.key.clone()).await {
             Ok(Some(record)) => record,
             Ok(None) => return RefreshResult::Overtaken,
-            Err(error) => return store_failed(slot, "read", &error.to_string()),
+            Err(error) => return self.store_failed(slot, "read", &error.to_string()),
         };
         if record.generation > slot.live().generation || record.id != slot.live().connection_id {
             return self.publish(slot, &record, RefreshResult::Overtaken);
@@ -99,7 +99,7 @@ impl Vault {
             Ok(true) => {}
             Ok(false) => return RefreshResult::Overtaken,
             // Without a durable intent nothing is sent; the current token stays in use.
-            Err(error) => return store_failed(slot, "intent", &error.to_string()),
+            Err(error) => return self.store_failed(slot, "intent", &error.to_string()),
         }
         match self.exchange(&provider, &record, &refresh_token).await {
             Ok(reply) => self.store_tokens(slot, &record, *reply, &refresh_token).await,
@@ -169,16 +169,16 @@ impl Vault {
                 // These may be the only copies: they are kept until they can be stored, and not used before.
                 Err(error) => {
                     error!(operation = "refresh", connection = %record.key, %error, "refreshed tokens cannot be stored");
-                    self.parts.health.unwell(Part::Store, error.to_string());
+                    self.parts.health.unwell(Part::RefreshedTokens, error.to_string());
                     self.parts.clock.sleep(STORE_AGAIN).await;
                 }
             }
         }
-        self.parts.health.well(Part::Store);
+        self.parts.health.well(Part::RefreshedTokens);
         match self.parts.store.connection(record.key.clone()).await {
             Ok(Some(stored)) if stored.id == record.id => self.publish(slot, &stored, RefreshResult::Refreshed),
             Ok(_) => RefreshResult::Overtaken,
-            Err(error) => store_failed(slot, "read", &error.to_string()),
+            Err(error) => self.store_failed(slot, "read", &error.to_string()),
         }
     }
 
@@ -250,6 +250,10 @@ impl Vault {
         if let Err(error) = stored {
             error!(operation = "refresh", connection = %record.key, %error, "a failed refresh cannot be recorded");
         }
+        warn!(
+            operation = "refresh", provider = %record.key.provider, subject = %record.key.subject,
+            label = %record.key.label, outcome = failure.word(), error = failure.summary(), failures,
+        );
         // Published even if it could not be stored, so that the back-off holds.
         let failed = ConnectionRecord {
             trouble: Some(recorded.trouble),
@@ -258,6 +262,13 @@ impl Vault {
             ..record.clone()
         };
         self.publish(slot, &failed, RefreshResult::Failed(failure.word()))
+    }
+
+    /// Nothing was sent. The worker leaves the store alone for a while; requests go on with what is in memory.
+    fn store_failed(&self, slot: &Slot, what: &str, error: &str) -> RefreshResult {
+        error!(operation = "refresh", connection = %slot.key, what, error, "the store failed");
+        self.pause_schedule();
+        RefreshResult::Failed("store")
     }
 
     fn publish(&self, slot: &Slot, record: &ConnectionRecord, result: RefreshResult) -> RefreshResult {
@@ -272,18 +283,6 @@ impl Vault {
                 RefreshResult::Failed("sealed")
             }
         }
-    }
-
-    /// Refreshes the connection now, whether or not it is due, and says what became of it.
-    pub async fn refresh_now(
-        self: &Arc<Self>,
-        key: &crate::model::connection::ConnectionKey,
-    ) -> Result<RefreshResult, TokenError> {
-        let slot = match self.slot_in_memory(key) {
-            Some(slot) => slot,
-            None => self.load(key).await?,
-        };
-        Ok(self.refresh(&slot).await)
     }
 }
 
@@ -304,11 +303,6 @@ impl Drop for UnderWay {
         *self.slot.refresh.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.vault.under_way.send_modify(|count| *count -= 1);
     }
-}
-
-fn store_failed(slot: &Slot, what: &str, error: &str) -> RefreshResult {
-    error!(operation = "refresh", connection = %slot.key, what, error, "the store failed; nothing was sent");
-    RefreshResult::Failed("store")
 }
 
 fn log_attempt(record: &ConnectionRecord, attempt: u32, wait: Option<Duration>, failure: &Failure) {

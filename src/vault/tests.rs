@@ -106,9 +106,8 @@ impl Bench {
     }
 
     fn connection(&self, expires_at: Option<Timestamp>) -> ConnectionRecord {
-        let seal = |field, token: &str| {
-            self.sealer.seal(&connection_context(&self.key, "c_1", field, 1), &Secret::new(token))
-        };
+        let seal =
+            |field, token: &str| self.sealer.seal(&connection_context(&self.key, "c_1", field, 1), &Secret::new(token));
         ConnectionRecord {
             id: "c_1".to_owned(),
             key: self.key.clone(),
@@ -131,8 +130,10 @@ impl Bench {
 
     async fn token(&self) -> Result<String, TokenError> {
         let live = self.vault.token_for(&self.key).await?;
-        let credential =
-            PreparedCredential { header: http::header::AUTHORIZATION, declared: crate::catalogue::entry::Credential::default() };
+        let credential = PreparedCredential {
+            header: http::header::AUTHORIZATION,
+            declared: crate::catalogue::entry::Credential::default(),
+        };
         let value = live.header_value(&credential).unwrap();
         Ok(value.to_str().unwrap().trim_start_matches("Bearer ").to_owned())
     }
@@ -341,7 +342,8 @@ async fn other_refusals_keep_the_grant_and_back_off() {
 #[tokio::test]
 async fn a_token_that_cannot_be_refreshed_ends_with_its_life() {
     let bench = Bench::new("quickbooks", []).await;
-    let without = ConnectionRecord { id: "c_2".to_owned(), refresh_token: None, ..bench.connection(Some(NOW.plus(HOUR))) };
+    let without =
+        ConnectionRecord { id: "c_2".to_owned(), refresh_token: None, ..bench.connection(Some(NOW.plus(HOUR))) };
     let sealed = bench.sealer.seal(&connection_context(&bench.key, "c_2", field::ACCESS_TOKEN, 1), &Secret::new("at9"));
     bench.store.connect(ConnectionRecord { access_token: sealed, ..without }, NOW).await.unwrap();
     bench.clock.advance(HOUR - Duration::from_secs(1));
@@ -361,11 +363,8 @@ async fn an_unknown_connection_is_told_apart() {
 async fn a_refresh_cut_off_by_a_crash_is_settled_at_the_next_start() {
     for (name, in_doubt) in [("github", true), ("google", false)] {
         let bench = Bench::new(name, [grant("at2", None)]).await;
-        let intent = crate::store::record::Intent {
-            attempt: "r_1".to_owned(),
-            started_at: NOW,
-            refresh_token_digest: [0; 32],
-        };
+        let intent =
+            crate::store::record::Intent { attempt: "r_1".to_owned(), started_at: NOW, refresh_token_digest: [0; 32] };
         assert!(bench.store.begin_refresh("c_1".to_owned(), 1, intent).await.unwrap());
         assert_eq!(bench.vault.recover().await.unwrap(), 1);
         let stored = bench.stored().await;
@@ -399,9 +398,8 @@ async fn a_connection_that_was_replaced_meanwhile_is_not_touched() {
     bench.provider.gate.forget_permits(1000);
     bench.clock.advance(HOUR);
     let _ = tokio::time::timeout(Duration::from_millis(50), bench.token()).await;
-    let sealed = |field, token: &str| {
-        bench.sealer.seal(&connection_context(&bench.key, "c_new", field, 1), &Secret::new(token))
-    };
+    let sealed =
+        |field, token: &str| bench.sealer.seal(&connection_context(&bench.key, "c_new", field, 1), &Secret::new(token));
     let replacement = ConnectionRecord {
         id: "c_new".to_owned(),
         access_token: sealed(field::ACCESS_TOKEN, "new"),
@@ -420,7 +418,8 @@ async fn a_connection_that_was_replaced_meanwhile_is_not_touched() {
 async fn two_subjects_never_share_a_refresh() {
     let bench = Bench::new("quickbooks", [grant("of-first", None), grant("of-second", None)]).await;
     let bob = ConnectionKey { subject: "bob".parse().unwrap(), ..bench.key.clone() };
-    let sealed = |field, token: &str| bench.sealer.seal(&connection_context(&bob, "c_bob", field, 1), &Secret::new(token));
+    let sealed =
+        |field, token: &str| bench.sealer.seal(&connection_context(&bob, "c_bob", field, 1), &Secret::new(token));
     let connection = ConnectionRecord {
         id: "c_bob".to_owned(),
         key: bob.clone(),

@@ -1,20 +1,26 @@
 //! Refreshes what is due without being asked, and settles what a crash left open.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::Vault;
 use super::cache::{LiveToken, Slot};
 use super::outcome::Failure;
+use super::{TokenError, Vault};
+use crate::base::clock::Timestamp;
+use crate::model::connection::{ConnectionKey, RefreshTrouble};
 use crate::store::StoreError;
+use crate::store::record::RefreshFailure;
 use crate::telemetry::health::Part;
 
 /// The longest pause: connections may appear that nobody told us of, and the store's health is looked at.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The shortest pause, so that refreshes under way are not looked for all the time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// How long a connection that cannot be opened is left alone.
+const POSTPONED: Duration = Duration::from_secs(300);
 /// How many due connections are fetched at once.
 const BATCH: usize = 64;
 
@@ -60,6 +66,10 @@ impl Vault {
     async fn refresh_due_connections(self: &Arc<Self>) -> Result<Duration, StoreError> {
         let store = &self.parts.store;
         let now = self.parts.clock.now();
+        let paused_until = Timestamp::from_millis(self.paused_until.load(Ordering::Relaxed));
+        if now < paused_until {
+            return Ok(paused_until.since(now));
+        }
         let due = store.refresh_due(now, BATCH).await?;
         for key in &due {
             let loaded = match self.slot_in_memory(key) {
@@ -68,7 +78,7 @@ impl Vault {
             };
             match loaded {
                 Ok(slot) => drop(self.refresh(&slot)),
-                Err(error) => error!(operation = "schedule", connection = %key, ?error),
+                Err(error) => self.postpone(key, &error).await?,
             }
         }
         if !due.is_empty() {
@@ -77,6 +87,30 @@ impl Vault {
         let next = store.next_refresh().await?;
         let pause = next.map_or(LONGEST_PAUSE, |next| next.since(now));
         Ok(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+    }
+
+    /// A connection that cannot even be opened (a key is missing) must not come up again at once, nor stand in the way of
+    /// the others.
+    async fn postpone(&self, key: &ConnectionKey, error: &TokenError) -> Result<(), StoreError> {
+        error!(operation = "schedule", connection = %key, ?error, "cannot be refreshed");
+        let Some(record) = self.parts.store.connection(key.clone()).await? else { return Ok(()) };
+        let before = record.trouble.as_ref();
+        let failure = RefreshFailure {
+            trouble: RefreshTrouble {
+                failures: before.map_or(0, |trouble| trouble.failures).saturating_add(1),
+                last_error: "it cannot be opened; see the log".to_owned(),
+                in_doubt_since: before.and_then(|trouble| trouble.in_doubt_since),
+            },
+            retry_at: Some(self.parts.clock.now().plus(POSTPONED)),
+            state: record.state.clone(),
+        };
+        self.parts.store.fail_refresh(record.id, record.generation, failure).await.map(|_| ())
+    }
+
+    /// Has the worker leave the store alone for a while.
+    pub(super) fn pause_schedule(&self) {
+        let until = self.parts.clock.now().plus(LONGEST_PAUSE);
+        self.paused_until.store(until.as_millis(), Ordering::Relaxed);
     }
 
     /// Sweeps what is over, counts what is there, and finds out whether the store works.

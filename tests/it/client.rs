@@ -65,7 +65,8 @@ pub async fn read_answer(stream: &mut TcpStream) -> Answer {
     };
     let head = String::from_utf8_lossy(&received[..head_end]).into_owned();
     let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).expect("a status");
+    let status =
+        lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).expect("a status");
     let headers: http::HeaderMap = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.parse::<http::HeaderName>().expect("a name"), value.parse().expect("a value")))

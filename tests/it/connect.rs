@@ -19,8 +19,7 @@ fn assert_refused(answer: &Answer, status: u16, title: &str, what: &str) {
 /// A query with one parameter changed or removed.
 fn changed(url: &str, name: &str, value: Option<&str>) -> String {
     let mut url = url::Url::parse(url).expect("a URL");
-    let mut pairs: Vec<(String, String)> =
-        url.query_pairs().into_owned().filter(|(key, _)| key != name).collect();
+    let mut pairs: Vec<(String, String)> = url.query_pairs().into_owned().filter(|(key, _)| key != name).collect();
     pairs.extend(value.map(|value| (name.to_owned(), value.to_owned())));
     url.query_pairs_mut().clear().extend_pairs(pairs);
     url.into()
@@ -71,10 +70,18 @@ async fn every_bundled_simulated_provider_connects() {
 async fn pages_load_nothing_from_elsewhere_and_cannot_be_framed() {
     let world = World::start().await;
     let link = world.link("quickbooks", "alice").await;
-    for url in [link.clone(), world.public("/connected/quickbooks"), world.public("/nowhere"), world.public("/callback/quickbooks")] {
+    for url in [
+        link.clone(),
+        world.public("/connected/quickbooks"),
+        world.public("/nowhere"),
+        world.public("/callback/quickbooks"),
+    ] {
         let page = send(world.client.get(&url)).await;
         let policy = page.header("content-security-policy");
-        assert!(policy.starts_with("default-src 'none'; style-src 'self'; base-uri 'none'; form-action "), "{url}: {policy}");
+        assert!(
+            policy.starts_with("default-src 'none'; style-src 'self'; base-uri 'none'; form-action "),
+            "{url}: {policy}"
+        );
         assert!(policy.ends_with("frame-ancestors 'none'"), "{url}: {policy}");
         assert_eq!(page.header("x-frame-options"), "DENY");
         assert_eq!(page.header("referrer-policy"), "no-referrer");
@@ -167,12 +174,21 @@ async fn a_callback_at_another_providers_path_is_refused() {
 async fn a_company_that_is_missing_or_odd_is_refused() {
     let world = World::start().await;
     for (realm, what) in [
-        (None, "is missing"), (Some(""), "is missing"), (Some("123"), "looks wrong"), (Some("9341453172058817x"), "looks wrong"),
-        (Some("../../admin"), "looks wrong"), (Some("9341453172058817\r\nx: y"), "looks wrong"),
+        (None, "is missing"),
+        (Some(""), "is missing"),
+        (Some("123"), "looks wrong"),
+        (Some("9341453172058817x"), "looks wrong"),
+        (Some("../../admin"), "looks wrong"),
+        (Some("9341453172058817\r\nx: y"), "looks wrong"),
     ] {
         let (good, cookie) = world.callback_url(&world.begin("quickbooks", "alice").await).await;
         let answer = world.callback(&changed(&good, "realmId", realm), &cookie).await;
-        assert_refused(&answer, 400, "Incomplete answer", &format!("The parameter realmId in QuickBooks Online's answer {what}."));
+        assert_refused(
+            &answer,
+            400,
+            "Incomplete answer",
+            &format!("The parameter realmId in QuickBooks Online's answer {what}."),
+        );
     }
     assert!(world.connections("alice").await.is_empty());
     assert_eq!(world.simulator.ledger().profile("quickbooks").counters.code_exchanges, 0);
@@ -185,10 +201,16 @@ async fn a_user_who_does_not_agree_is_told_so() {
     world.simulator.set("quickbooks", |settings| settings.deny_with = Some("access_denied".to_owned()));
     let (denied, cookie) = world.callback_url(&world.begin("quickbooks", "alice").await).await;
     let answer = world.callback(&denied, &cookie).await;
-    assert_refused(&answer, 400, "Not allowed", "QuickBooks Online reports that access was not granted (access_denied).");
+    assert_refused(
+        &answer,
+        400,
+        "Not allowed",
+        "QuickBooks Online reports that access was not granted (access_denied).",
+    );
     // What is no code is not shown.
     let (denied, cookie) = world.callback_url(&world.begin("quickbooks", "alice").await).await;
-    let hostile = changed(&changed(&denied, "error", Some("<svg onload=x>")), "error_description", Some("<svg onload=y>"));
+    let hostile =
+        changed(&changed(&denied, "error", Some("<svg onload=x>")), "error_description", Some("<svg onload=y>"));
     let answer = world.callback(&hostile, &cookie).await;
     assert_refused(&answer, 400, "Not allowed", "QuickBooks Online reports that access was not granted.");
     assert!(!answer.text().contains("svg"));
@@ -239,7 +261,8 @@ async fn of_many_identical_callbacks_one_exchanges_the_code() {
     let world = World::start().await;
     let (good, cookie) = world.callback_url(&world.begin("quickbooks", "alice").await).await;
     let callbacks = (0..20).map(|_| world.callback(&good, &cookie));
-    let mut statuses: Vec<_> = futures_util::future::join_all(callbacks).await.iter().map(|answer| answer.status).collect();
+    let mut statuses: Vec<_> =
+        futures_util::future::join_all(callbacks).await.iter().map(|answer| answer.status).collect();
     statuses.sort_unstable();
     assert_eq!((statuses[0], statuses[1], statuses.len()), (303, 400, 20), "{statuses:?}");
     assert_eq!(world.simulator.ledger().profile("quickbooks").counters.code_exchanges, 1);
@@ -271,17 +294,33 @@ async fn what_the_provider_says_of_the_code_decides_the_status() {
         let kind = FaultKind::Error { error: error.to_owned(), description: None, status: Some(status) };
         Fault::new("quickbooks", Endpoint::Code, kind).nth(1)
     };
-    let unavailable = FaultKind::Status {
-        status: 503,
-        body: None,
-        content_type: None,
-        headers: std::collections::BTreeMap::new(),
-    };
+    let unavailable =
+        FaultKind::Status { status: 503, body: None, content_type: None, headers: std::collections::BTreeMap::new() };
     for (fault, status, title, what) in [
-        (fault("invalid_grant", 400), 400, "Not accepted", "QuickBooks Online did not accept its own code: HTTP 400 with error invalid_grant."),
-        (fault("invalid_client", 401), 502, "Registration refused", "QuickBooks Online does not accept Sidekey's registration: HTTP 401 with error invalid_client."),
-        (Fault::new("quickbooks", Endpoint::Code, unavailable).nth(1), 502, "No answer", "QuickBooks Online could not complete the sign-in: HTTP 503."),
-        (Fault::new("quickbooks", Endpoint::Code, FaultKind::CommitThenReset).nth(1), 502, "No answer", "QuickBooks Online could not complete the sign-in: no complete reply"),
+        (
+            fault("invalid_grant", 400),
+            400,
+            "Not accepted",
+            "QuickBooks Online did not accept its own code: HTTP 400 with error invalid_grant.",
+        ),
+        (
+            fault("invalid_client", 401),
+            502,
+            "Registration refused",
+            "QuickBooks Online does not accept Sidekey's registration: HTTP 401 with error invalid_client.",
+        ),
+        (
+            Fault::new("quickbooks", Endpoint::Code, unavailable).nth(1),
+            502,
+            "No answer",
+            "QuickBooks Online could not complete the sign-in: HTTP 503.",
+        ),
+        (
+            Fault::new("quickbooks", Endpoint::Code, FaultKind::CommitThenReset).nth(1),
+            502,
+            "No answer",
+            "QuickBooks Online could not complete the sign-in: no complete reply",
+        ),
     ] {
         world.simulator.add_fault(fault);
         let (good, cookie) = world.callback_url(&world.begin("quickbooks", "alice").await).await;

@@ -36,9 +36,15 @@ async fn the_journey_ends_well() {
 #[tokio::test]
 async fn a_planted_token_is_found() {
     let (success, result) = once(&["--plant", "mcp-server"]).await;
-    assert_eq!((success, &result["token_seen_by_mcp_server"], &result["plaintext_on_disk"]), (false, &true.into(), &false.into()));
+    assert_eq!(
+        (success, &result["token_seen_by_mcp_server"], &result["plaintext_on_disk"]),
+        (false, &true.into(), &false.into())
+    );
     let (success, result) = once(&["--plant", "disk"]).await;
-    assert_eq!((success, &result["token_seen_by_mcp_server"], &result["plaintext_on_disk"]), (false, &false.into(), &true.into()));
+    assert_eq!(
+        (success, &result["token_seen_by_mcp_server"], &result["plaintext_on_disk"]),
+        (false, &false.into(), &true.into())
+    );
 }
 
 #[tokio::test]
@@ -53,9 +59,12 @@ async fn other_programs_can_start_the_whole_world() {
     }
     let metrics = format!("{}/readyz", ready["metrics"].as_str().expect("a URL"));
     assert_eq!(crate::client::send(crate::client::http().get(metrics)).await.status, 200);
-    let status = crate::world::admin(std::path::Path::new(ready["admin"].as_str().expect("a path")), "GET", "/v1/status", "").await;
+    let status =
+        crate::world::admin(std::path::Path::new(ready["admin"].as_str().expect("a path")), "GET", "/v1/status", "")
+            .await;
     assert_eq!(status.json()["connections"][0]["subject"], ready["subject"]);
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw).expect("it runs");
+    let pid =
+        child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw).expect("it runs");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
     let status = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("in time").expect("it ends");
     assert!(status.success(), "{status}");

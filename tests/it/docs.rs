@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Quoted words of the form `a-b-c` in the code of a file, up to its tests.
@@ -15,11 +16,9 @@ fn slugs(path: &str, after: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, _) in code.match_indices(after) {
         let rest = code[at + after.len()..].trim_start();
-        if let Some(word) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
-            if word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
-                found.insert(word.to_owned());
-            }
-        }
+        let word = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
+        let is_slug = |word: &&str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        found.extend(word.filter(is_slug).map(str::to_owned));
     }
     found
 }
@@ -27,15 +26,19 @@ fn slugs(path: &str, after: &str) -> BTreeSet<String> {
 #[test]
 fn every_error_type_has_its_paragraph() {
     let refusals = read("src/proxy/egress/refusal.rs");
-    let table = refusals.split("pub fn slug").nth(1).and_then(|rest| rest.split("pub fn problem").next()).expect("the table");
+    let table =
+        refusals.split("pub fn slug").nth(1).and_then(|rest| rest.split("pub fn problem").next()).expect("the table");
     let quoted = table.split('"').skip(1).step_by(2).map(str::to_owned);
     let mut expected: BTreeSet<String> = quoted.collect();
     for file in ["src/portal/admin.rs", "src/proxy/public.rs"] {
         expected.extend(slugs(file, "ProblemDetails::new("));
     }
     assert!(expected.len() > 25, "{expected:?}");
-    let documented: BTreeSet<String> =
-        read("docs/errors.md").lines().filter_map(|line| line.strip_prefix("## ")).map(|heading| heading.trim_matches('`').to_owned()).collect();
+    let documented: BTreeSet<String> = read("docs/errors.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|heading| heading.trim_matches('`').to_owned())
+        .collect();
     assert_eq!(documented, expected);
 }
 
@@ -54,9 +57,19 @@ fn every_metric_is_documented() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut checked = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/providers.md", "docs/operations.md",
-        "docs/errors.md", "docs/troubleshooting.md", "docs/threat-model.md", "docs/journeys.md", "docs/benchmarks.md"]
-    {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/providers.md",
+        "docs/operations.md",
+        "docs/errors.md",
+        "docs/troubleshooting.md",
+        "docs/threat-model.md",
+        "docs/journeys.md",
+        "docs/benchmarks.md",
+    ] {
         let text = read(document);
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {

@@ -28,7 +28,7 @@ async fn token_and_company_are_filled_in() {
         assert_eq!(answer.status, 200, "{company}: {}", answer.text());
         assert_eq!(answer.json()["CompanyInfo"]["Id"], "9341453172058817");
     }
-    let counters = &world.simulator.ledger().profile("quickbooks").counters;
+    let counters = world.simulator.ledger().profile("quickbooks").counters.clone();
     assert_eq!((counters.api_calls, counters.api_calls_ok), (5, 5));
     world.stop().await;
 }
@@ -52,13 +52,24 @@ async fn exactly_one_credential_goes_out_and_nothing_of_the_callers_own() {
         .header("user-agent", "server/1");
     let echo = send(request).await.json();
     let issued = world.simulator.ledger().profile("quickbooks").last_grant().expect("one").access_tokens[0].clone();
-    assert_eq!(received(&echo, "authorization"), [format!("Bearer sha256:{}", issued.value_sha256)]);
-    for gone in ["cookie", "proxy-authorization", "x-api-key", "x-forwarded-for", "x-forwarded-host", "forwarded",
-        "x-original-url", "x-http-method-override", "x-sidekey-subject"]
-    {
+    assert_eq!(received(&echo, "authorization"), [format!("sha256:{}", issued.value_sha256)]);
+    for gone in [
+        "cookie",
+        "proxy-authorization",
+        "x-api-key",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "forwarded",
+        "x-original-url",
+        "x-http-method-override",
+        "x-sidekey-subject",
+    ] {
         assert_eq!(received(&echo, gone), Vec::<String>::new(), "{gone}");
     }
-    assert_eq!((received(&echo, "x-own"), received(&echo, "user-agent")), (vec!["kept".to_owned()], vec!["server/1".to_owned()]));
+    assert_eq!(
+        (received(&echo, "x-own"), received(&echo, "user-agent")),
+        (vec!["kept".to_owned()], vec!["server/1".to_owned()])
+    );
     assert_eq!(received(&echo, "host"), [world.simulator.address().to_string()]);
     assert_eq!(received(&echo, "accept"), ["*/*"], "what the caller sent is not replaced by a default");
     assert_eq!(echo["path"], "/quickbooks/api/v3/company/9341453172058817/echo");
@@ -73,7 +84,8 @@ async fn default_headers_are_set_where_the_caller_sent_none() {
     let handle = world.connected("notion", "alice").await;
     let echo = world.call(&handle, "/notion/v1/echo").await.json();
     assert_eq!(received(&echo, "notion-version"), ["2025-09-03"]);
-    let request = world.client.get(world.egress("/notion/v1/echo")).bearer_auth(&handle).header("notion-version", "2022-06-28");
+    let request =
+        world.client.get(world.egress("/notion/v1/echo")).bearer_auth(&handle).header("notion-version", "2022-06-28");
     assert_eq!(received(&send(request).await.json(), "notion-version"), ["2022-06-28"]);
     world.stop().await;
 }
@@ -83,7 +95,9 @@ async fn default_headers_are_set_where_the_caller_sent_none() {
 async fn connection_nominated_headers_do_not_take_the_token_along() {
     let world = World::start().await;
     let handle = world.connected("github", "alice").await;
-    for nominated in ["Authorization", "close, authorization", ", authorization", "AUTHORIZATION", "x-our-identity", "host"] {
+    for nominated in
+        ["Authorization", "close, authorization", ", authorization", "AUTHORIZATION", "x-our-identity", "host"]
+    {
         let request = format!(
             "GET /github/echo HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {handle}\r\nconnection: {nominated}\r\nx-our-identity: me\r\n\r\n"
         );
@@ -93,8 +107,11 @@ async fn connection_nominated_headers_do_not_take_the_token_along() {
             assert_eq!(received(&echo, "authorization").len(), 1, "{nominated}");
             assert!(received(&echo, "connection").is_empty(), "{nominated}");
         } else {
-            // Pingora refuses to guess about protected names.
-            assert!((400..=502).contains(&answer.status), "{nominated}: {}", answer.text());
+            // Nobody guesses what a request means that wants protected headers dropped.
+            assert_eq!(
+                (answer.status, answer.json()["type"].as_str()),
+                (400, Some("urn:sidekey:error:malformed-request"))
+            );
             assert!(nominated.contains("host") || nominated.to_lowercase().contains("authorization"), "{nominated}");
         }
     }
@@ -174,7 +191,8 @@ async fn links_lead_back_through_us() {
     assert_eq!(send(world.client.get(next).bearer_auth(&handle)).await.status, 200, "the link works");
 
     let api = format!("{}/github/api", world.simulator.url());
-    let redirect = world.call(&handle, &format!("/github/redirect?status=302&to={}", urlencode(&format!("{api}/user")))).await;
+    let redirect =
+        world.call(&handle, &format!("/github/redirect?status=302&to={}", urlencode(&format!("{api}/user")))).await;
     assert_eq!((redirect.status, redirect.header("location")), (302, format!("{base}/user").as_str()));
     let elsewhere = "https://elsewhere.example/x";
     let redirect = world.call(&handle, &format!("/github/redirect?status=307&to={}", urlencode(elsewhere))).await;
@@ -222,7 +240,6 @@ async fn answers_of_the_provider_pass_with_their_status_and_body() {
         "sidekey_api_requests_total{outcome=\"ok\",provider=\"github\"} 4",
         "sidekey_api_requests_total{outcome=\"client_error\",provider=\"github\"} 5",
         "sidekey_api_requests_total{outcome=\"server_error\",provider=\"github\"} 2",
-        "sidekey_connections{provider=\"github\",state=\"active\"} 1",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }

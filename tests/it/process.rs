@@ -115,7 +115,8 @@ async fn killed_under_load_it_comes_back_with_its_connections() {
                 tokio::spawn(async move {
                     let client = http();
                     while !stop.load(Ordering::Relaxed) {
-                        if client.get(&url).bearer_auth(&handle).send().await.is_ok_and(|answer| answer.status() == 200) {
+                        if client.get(&url).bearer_auth(&handle).send().await.is_ok_and(|answer| answer.status() == 200)
+                        {
                             answered.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -150,7 +151,8 @@ async fn sigterm_finishes_what_is_under_way_and_takes_no_longer() {
     let handle = running.handle("alice").await;
     let url = format!("http://{}/quickbooks/v3/company/0/slow?ms=1500", running.files.egress);
     let slow = tokio::spawn(async move { send(http().get(url).bearer_auth(handle)).await.status });
-    eventually("the slow call has arrived", async || simulator.ledger().profile("quickbooks").counters.api_calls == 1).await;
+    eventually("the slow call has arrived", async || simulator.ledger().profile("quickbooks").counters.api_calls == 1)
+        .await;
     let stopwatch = sidekey::telemetry::stopwatch::Stopwatch::start();
     let status = running.signal(rustix::process::Signal::TERM).await;
     assert!(status.success(), "{status}");
@@ -164,7 +166,12 @@ async fn sigterm_finishes_what_is_under_way_and_takes_no_longer() {
 async fn sighup_changes_nothing_for_now() {
     let simulator = simulator(3600.0).await;
     let mut running = program(&simulator).await;
-    let pid = running.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw).expect("it runs");
+    let pid = running
+        .child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(rustix::process::Pid::from_raw)
+        .expect("it runs");
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("sent");
     pause(Duration::from_millis(200)).await;
     assert!(running.child.try_wait().expect("asked").is_none(), "it still runs");
@@ -183,7 +190,10 @@ async fn one_process_owns_the_store_and_the_others_ask_it() {
     let text = out(&sidekey(&["status", "--config", running.config()]).await);
     assert!(text.contains("alice  quickbooks  default  active"), "{text}");
     let json: serde_json::Value =
-        serde_json::from_str(&out(&sidekey(&["status", "--json", "--subject", "alice", "--config", running.config()]).await)).expect("JSON");
+        serde_json::from_str(&out(
+            &sidekey(&["status", "--json", "--subject", "alice", "--config", running.config()]).await
+        ))
+        .expect("JSON");
     assert_eq!(json["connections"][0]["has_refresh_token"], true);
     let nobody = out(&sidekey(&["status", "--subject", "nobody", "--config", running.config()]).await);
     assert!(nobody.starts_with("no connections"), "{nobody}");
@@ -195,7 +205,10 @@ async fn one_process_owns_the_store_and_the_others_ask_it() {
     let listed = out(&sidekey(&["handle", "list", "--config", running.config()]).await);
     assert!(listed.contains("alice  default  all providers  does not expire") && !listed.contains(&handle), "{listed}");
     let id = listed.split_whitespace().next().expect("an id").to_owned();
-    assert_eq!(out(&sidekey(&["handle", "revoke", &id, "--config", running.config()]).await), format!("revoked {id}\n"));
+    assert_eq!(
+        out(&sidekey(&["handle", "revoke", &id, "--config", running.config()]).await),
+        format!("revoked {id}\n")
+    );
     let listed = out(&sidekey(&["handle", "list", "--config", running.config()]).await);
     assert!(listed.contains("revoked 20"), "{listed}");
     simulator.stop().await;
@@ -206,11 +219,11 @@ async fn a_command_line_that_asks_for_the_impossible_is_answered_clearly() {
     let simulator = simulator(3600.0).await;
     let running = program(&simulator).await;
     for (arguments, code, message) in [
-        (vec!["connect", "quickboks", "--subject", "a"], 1, "No provider quickboks is configured."),
+        (vec!["connect", "quickboks", "--subject", "a"], 1, "No provider quickboks is configured (add"),
         (vec!["connect", "quickbooks", "--subject", "a b"], 2, "invalid value 'a b' for '--subject"),
         (vec!["handle", "issue", "--subject", "a", "--expires", "soon"], 1, "`expires` is not a duration such as"),
-        (vec!["handle", "issue", "--subject", "a", "--provider", "nobody"], 1, "No provider nobody is configured."),
-        (vec!["handle", "revoke", "h_unknown"], 1, "There is no such handle."),
+        (vec!["handle", "issue", "--subject", "a", "--provider", "nobody"], 1, "No provider nobody is configured (add"),
+        (vec!["handle", "revoke", "h_unknown"], 1, "There is no such handle (`sidekey handle list`"),
         (vec!["handle", "revoke", "../x"], 2, "an id looks like"),
     ] {
         let output = sidekey(&[arguments.as_slice(), &["--config", running.config()]].concat()).await;
@@ -264,7 +277,12 @@ async fn a_start_that_cannot_succeed_names_the_remedy() {
     let good = std::fs::read(&key).expect("there");
     for (content, mode, code, message) in [
         (b"c2hvcnQ=".as_slice(), 0o600, 2, "store.keys[0]: is not a key: expected 32 random bytes"),
-        (b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", 0o600, 2, "is not a random key; make one with `sidekey keys generate`"),
+        (
+            b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            0o600,
+            2,
+            "is not a random key; make one with `sidekey keys generate`",
+        ),
         (b"changeme", 0o600, 2, "is not a key"),
         (&good, 0o604, 2, "everybody on this machine may use it; to mend it: chmod 600"),
     ] {
@@ -280,7 +298,11 @@ async fn a_start_that_cannot_succeed_names_the_remedy() {
     std::fs::set_permissions(files.data(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
     let output = serve().await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(errors(&output).contains("has mode 0755, so others may use it; to mend it: chmod 700"), "{}", errors(&output));
+    assert!(
+        errors(&output).contains("has mode 0755, so others may use it; to mend it: chmod 700"),
+        "{}",
+        errors(&output)
+    );
     std::fs::set_permissions(files.data(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
     let taken = std::net::TcpListener::bind(files.egress).expect("a port");
     let output = serve().await;
@@ -330,16 +352,19 @@ fn certificates(name: &str) -> Certificates {
     let authority_certificate = authority.self_signed(&authority_key).expect("signed");
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(vec![name.to_owned()]).expect("parameters").signed_by(&key, &issuer).expect("signed");
+    let certificate =
+        CertificateParams::new(vec![name.to_owned()]).expect("parameters").signed_by(&key, &issuer).expect("signed");
     Certificates { authority: authority_certificate.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
 }
 
 #[tokio::test]
 async fn a_provider_must_prove_who_it_is() {
-    for (name, trusted, expected) in [("localhost", true, 200), ("localhost", false, 502), ("other.example", true, 502)] {
+    for (name, trusted, expected) in [("localhost", true, 200), ("localhost", false, 502), ("other.example", true, 502)]
+    {
         let made = certificates(name);
         let identity = TlsIdentity { certificate_pem: made.certificate, key_pem: made.key };
-        let secure = sidekey_simulator::start(Options { tls: Some(identity), ..Options::default() }).await.expect("a simulator");
+        let secure =
+            sidekey_simulator::start(Options { tls: Some(identity), ..Options::default() }).await.expect("a simulator");
         let plain = simulator(3600.0).await;
         // The dance runs over the plain one; the API calls go to the one with TLS.
         let files = Files::write(&plain.url(), &Setup::default());
@@ -348,7 +373,8 @@ async fn a_provider_must_prove_who_it_is() {
         let origin = format!("origin = \"https://localhost:{}\"", secure.address().port());
         std::fs::write(&entry, text.replace(&format!("origin = \"{}\"", plain.url()), &origin)).expect("written");
         let authority = files.home.path().join("authority.pem");
-        std::fs::write(&authority, if trusted { made.authority } else { certificates("x").authority }).expect("written");
+        std::fs::write(&authority, if trusted { made.authority } else { certificates("x").authority })
+            .expect("written");
         let environment = [("SSL_CERT_FILE", authority.to_str().expect("text"))];
         let running = Program::start(files, &environment, Stdio::null()).await;
         running.connect("quickbooks", "alice").await;
@@ -386,14 +412,19 @@ async fn the_public_listener_serves_tls() {
     let root = reqwest::Certificate::from_pem(made.authority.as_bytes()).expect("a certificate");
     let client = reqwest::Client::builder().tls_certs_only([root]).redirect(reqwest::redirect::Policy::none());
     let client = client.no_proxy().build().expect("a client");
-    let answer = sidekey(&["connect", "quickbooks", "--subject", "alice", "--json", "--config", running.config()]).await;
+    let answer =
+        sidekey(&["connect", "quickbooks", "--subject", "alice", "--json", "--config", running.config()]).await;
     let link: serde_json::Value = serde_json::from_str(&out(&answer)).expect("JSON");
     let begun = send(client.post(link["url"].as_str().expect("a URL"))).await;
     let cookie = begun.header("set-cookie");
     assert!(cookie.starts_with("__Host-sidekey_flow_") && cookie.ends_with("; Secure"), "{cookie}");
     let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
     let agreed = send(http().get(begun.header("location"))).await;
-    assert!(agreed.header("location").starts_with(&format!("{url}/callback/quickbooks?")), "{}", agreed.header("location"));
+    assert!(
+        agreed.header("location").starts_with(&format!("{url}/callback/quickbooks?")),
+        "{}",
+        agreed.header("location")
+    );
     let done = send(client.get(agreed.header("location")).header("cookie", cookie)).await;
     assert_eq!(done.status, 303, "{}", done.text());
     simulator.stop().await;

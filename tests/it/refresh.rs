@@ -53,7 +53,12 @@ async fn an_outage_of_the_token_endpoint_is_not_noticed_while_the_token_is_valid
         FaultKind::ResetBeforeReading,
         FaultKind::CommitThenStatus { status: 500 },
         FaultKind::DelayMs { ms: 3_000 },
-        FaultKind::Status { status: 429, body: None, content_type: None, headers: [("retry-after".into(), "9".into())].into() },
+        FaultKind::Status {
+            status: 429,
+            body: None,
+            content_type: None,
+            headers: [("retry-after".into(), "9".into())].into(),
+        },
     ] {
         let world = World::start().await;
         world.simulator.set("quickbooks", |settings| settings.access_lifetime_s = 6.0);
@@ -83,7 +88,10 @@ async fn a_dead_grant_is_reported_with_the_way_out_and_reconnecting_mends_it() {
     eventually("the token has expired", async || world.call(&handle, PATH).await.status == 403).await;
     let problem = world.call(&handle, PATH).await.json();
     assert_eq!(problem["type"], "urn:sidekey:error:needs-reauth");
-    assert_eq!(problem["detail"], "The connection of subject alice to quickbooks has ended: HTTP 400 with error invalid_grant.");
+    assert_eq!(
+        problem["detail"],
+        "The connection of subject alice to quickbooks has ended: HTTP 400 with error invalid_grant."
+    );
     assert_eq!(problem["next_step"], "connect again: `sidekey connect quickbooks --subject alice`");
     let asked = counters(&world).refresh_attempts;
     assert_eq!(world.call(&handle, PATH).await.status, 403);
@@ -159,7 +167,10 @@ async fn stopping_waits_for_a_refresh_under_way() {
     world.connect("github", "alice").await;
     let slow = FaultKind::DelayMs { ms: 1_500 };
     world.simulator.add_fault(Fault::new("github", Endpoint::Refresh, slow).nth(1));
-    eventually("a refresh is under way", async || world.simulator.ledger().profile("github").counters.refresh_attempts == 1).await;
+    eventually("a refresh is under way", async || {
+        world.simulator.ledger().profile("github").counters.refresh_attempts == 1
+    })
+    .await;
     let World { simulator, sidekey, files, .. } = world;
     sidekey.stop().await;
     // The rotated token is on disk: a new process goes on where the old one stopped.
@@ -170,7 +181,8 @@ async fn stopping_waits_for_a_refresh_under_way() {
     let settings = files.settings();
     let environment = sidekey::server::Environment::system(&settings).expect("an environment");
     let again = sidekey::server::start(settings, environment).await.expect("it starts again");
-    eventually("the next refresh works", async || simulator.ledger().profile("github").counters.refreshes_ok >= 2).await;
+    eventually("the next refresh works", async || simulator.ledger().profile("github").counters.refreshes_ok >= 2)
+        .await;
     assert_eq!(simulator.ledger().profile("github").counters.refreshes_rejected, 0);
     again.stop().await;
     simulator.stop().await;

@@ -27,7 +27,8 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
     // J1, also with everything that goes wrong in it.
     let client = http();
     for provider in ["quickbooks", "github", "notion", "gitlab"] {
-        let answer = sidekey(&["connect", provider, "--subject", "alice", "--json", "--config", running.config()]).await;
+        let answer =
+            sidekey(&["connect", provider, "--subject", "alice", "--json", "--config", running.config()]).await;
         let link: serde_json::Value = serde_json::from_str(&out(&answer)).expect("JSON");
         let link = link["url"].as_str().expect("a URL").to_owned();
         let page = send(client.get(&link)).await;
@@ -67,7 +68,8 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
         seen.extend_from_slice(&answer.body);
     }
     secrets.push("query-value-1234567".to_owned());
-    let odd = format!("GET /github/../x HTTP/1.1\r\nhost: a b\r\nauthorization: Bearer {handle}\r\nx: {handle}\r\n\r\n");
+    let odd =
+        format!("GET /github/../x HTTP/1.1\r\nhost: a b\r\nauthorization: Bearer {handle}\r\nx: {handle}\r\n\r\n");
     seen.extend_from_slice(&raw(running.files.egress, odd.as_bytes()).await.body);
     eventually("refreshes", async || {
         let ledger = simulator.ledger();
@@ -86,8 +88,12 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
         status.matches("last_error").count() >= 2
     })
     .await;
-    for arguments in [vec!["status"], vec!["status", "--json"], vec!["handle", "list"], vec!["handle", "list", "--json"]] {
-        seen.extend_from_slice(out(&sidekey(&[arguments.as_slice(), &["--config", running.config()]].concat()).await).as_bytes());
+    for arguments in
+        [vec!["status"], vec!["status", "--json"], vec!["handle", "list"], vec!["handle", "list", "--json"]]
+    {
+        seen.extend_from_slice(
+            out(&sidekey(&[arguments.as_slice(), &["--config", running.config()]].concat()).await).as_bytes(),
+        );
     }
     for path in ["/metrics", "/readyz", "/livez"] {
         seen.extend_from_slice(&send(client.get(format!("http://{}{path}", running.files.metrics))).await.body);
@@ -95,7 +101,8 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
     let issued = simulator.issued_values();
     assert!(issued.access_tokens.len() >= 8 && issued.codes.len() >= 4);
     secrets.extend([issued.access_tokens, issued.refresh_tokens, issued.codes, issued.client_secrets].concat());
-    secrets.push(std::fs::read_to_string(running.files.home.path().join("sidekey.key")).expect("there").trim().to_owned());
+    secrets
+        .push(std::fs::read_to_string(running.files.home.path().join("sidekey.key")).expect("there").trim().to_owned());
     let search = LeakSearch::new(&secrets);
 
     // While it runs, and once more when it has stopped and the write-ahead log is folded in.
@@ -114,7 +121,11 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
             }
         }
     }
-    assert_eq!(leaks(&search, &secrets, &seen), Vec::<String>::new(), "in pages, errors, metrics, answers of the command line");
+    assert_eq!(
+        leaks(&search, &secrets, &seen),
+        Vec::<String>::new(),
+        "in pages, errors, metrics, answers of the command line"
+    );
     simulator.stop().await;
 }
 

@@ -29,10 +29,13 @@ async fn events_arrive_one_by_one() {
 async fn a_large_upload_arrives_whole() {
     let world = World::start().await;
     let handle = world.connected("github", "alice").await;
-    let body: Vec<u8> = (0..20_000_000_u32).map(|number| (number * 31 >> 7) as u8).collect();
+    let body: Vec<u8> = (0..20_000_000_u32).map(|number| ((number * 31) >> 7) as u8).collect();
     let digest: String = sha256(&body).iter().map(|byte| format!("{byte:02x}")).collect();
     let answer = send(http().post(world.egress("/github/upload")).bearer_auth(&handle).body(body)).await;
-    assert_eq!((answer.json()["bytes"].as_u64(), answer.json()["sha256"].as_str()), (Some(20_000_000), Some(digest.as_str())));
+    assert_eq!(
+        (answer.json()["bytes"].as_u64(), answer.json()["sha256"].as_str()),
+        (Some(20_000_000), Some(digest.as_str()))
+    );
     world.stop().await;
 }
 

@@ -71,9 +71,14 @@ impl Files {
                 "[providers.{name}]\nclient_id = \"{}\"\nclient_secret = \"file:{name}.secret\"\n",
                 settings.client_id
             ));
-            create_private(&home.path().join(format!("{name}.secret")), settings.client_secret.as_bytes()).expect("written");
+            create_private(&home.path().join(format!("{name}.secret")), settings.client_secret.as_bytes())
+                .expect("written");
             let more = setup.authorize.iter().find(|(entry, _)| *entry == name).map_or("", |(_, more)| more);
-            let api = if name == "quickbooks" { format!("environments.production.apis.{api}") } else { format!("apis.{api}") };
+            let api = if name == "quickbooks" {
+                format!("environments.production.apis.{api}")
+            } else {
+                format!("apis.{api}")
+            };
             let entry = format!(
                 "extends = \"{name}\"\n[authorize]\nurl = \"{simulator}/{name}/authorize\"\n{more}\n\
                  [token]\nurl = \"{simulator}/{name}/token\"\n\
@@ -83,7 +88,8 @@ impl Files {
         }
         let path = home.path().join("sidekey.toml");
         create_private(&path, config.as_bytes()).expect("written");
-        create_private(&home.path().join("sidekey.key"), generate_key(&SystemRandom).expose().as_bytes()).expect("written");
+        create_private(&home.path().join("sidekey.key"), generate_key(&SystemRandom).expose().as_bytes())
+            .expect("written");
         Self { home, config: path, public, egress, metrics }
     }
 

@@ -61,6 +61,53 @@ fn the_json_schema_is_current() {
     }
 }
 
+/// The reference for people, from the same schema. Regenerated with `make schema`.
+#[test]
+fn the_reference_is_current() {
+    let current = reference(&schema_of::<ConfigFile>());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    if std::env::var_os("SIDEKEY_WRITE_SCHEMA").is_some() {
+        std::fs::write(path, current).expect("written");
+    } else {
+        let checked_in = std::fs::read_to_string(path).expect("there");
+        assert!(checked_in == current, "docs/configuration.md is stale: run `make schema`");
+    }
+}
+
+fn reference(schema: &Value) -> String {
+    let mut text = String::from(
+        "# Configuration reference\n\nGenerated from the configuration's own types (`make schema`); do not edit. \
+         [config/sidekey.toml](../config/sidekey.toml)\nshows every key with its default, \
+         [config/sidekey.schema.json](../config/sidekey.schema.json) lets editors complete and check.\n\
+         `sidekey check FILE` reports every problem at once, with line and column.\n",
+    );
+    table(&mut text, "Top level", schema);
+    for (name, property) in schema["properties"].as_object().expect("an object") {
+        let inner = if name == "providers" { &property["additionalProperties"] } else { property };
+        let Some(definition) = definition(schema, inner) else { continue };
+        let name = if name == "providers" { "providers.NAME" } else { name };
+        table(&mut text, &format!("`[{name}]`"), definition);
+        if name == "public" {
+            table(&mut text, "`[public.tls]`", &schema["definitions"]["TlsTable"]);
+        }
+    }
+    text
+}
+
+fn definition<'s>(schema: &'s Value, property: &Value) -> Option<&'s Value> {
+    let all_of = property["allOf"][0]["$ref"].as_str();
+    let name = property["$ref"].as_str().or(all_of)?.rsplit('/').next()?;
+    schema["definitions"].get(name).filter(|definition| definition["properties"].is_object())
+}
+
+fn table(text: &mut String, title: &str, schema: &Value) {
+    text.push_str(&format!("\n## {title}\n\n| key | meaning |\n|---|---|\n"));
+    for (key, property) in schema["properties"].as_object().expect("an object") {
+        let meaning = property["description"].as_str().unwrap_or_default().replace('\n', " ");
+        text.push_str(&format!("| `{key}` | {meaning} |\n"));
+    }
+}
+
 #[test]
 fn defaults_are_loopback_and_the_public_url_follows() {
     let settings = settings(GOOD).expect("valid");

@@ -103,7 +103,7 @@ fn means(segment: &str, name: &str, value: &str) -> bool {
     decoded == "0" || decoded == name || in_braces == Some(name) || decoded == value
 }
 
-/// A value that is one path segment and nothing else, however it is read (D-13 in the list of attacks).
+/// A value that is one path segment and nothing else, however it is read.
 fn is_plain_segment(value: &str) -> bool {
     !value.is_empty()
         && !value.bytes().all(|byte| byte == b'.')

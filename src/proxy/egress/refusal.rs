@@ -43,6 +43,10 @@ pub enum Refusal {
     Certificate,
     /// The provider did not answer in time.
     TimedOut,
+    /// The request contradicts itself.
+    Malformed,
+    /// Sidekey itself failed.
+    Internal,
 }
 
 /// The methods that APIs use.
@@ -80,6 +84,8 @@ impl Refusal {
             Self::Unresolved | Self::Unreachable => "provider-unreachable",
             Self::Certificate => "provider-certificate",
             Self::TimedOut => "provider-timeout",
+            Self::Malformed => "malformed-request",
+            Self::Internal => "internal-error",
         }
     }
 
@@ -245,6 +251,18 @@ impl Refusal {
                 "Provider timed out",
                 format!("{provider} did not answer in time."),
                 "try again; a request that changes something may have been carried out".into(),
+            ),
+            Self::Malformed => (
+                400,
+                "Malformed request",
+                "The request is not one that all servers would read in the same way.".into(),
+                "leave out Connection headers that name other headers, and what else is unusual".into(),
+            ),
+            Self::Internal => (
+                500,
+                "Internal error",
+                "Sidekey failed to handle this request.".into(),
+                "try again; if it stays, report it with the log".into(),
             ),
         };
         ProblemDetails::new(self.slug(), status, title, detail, next_step)

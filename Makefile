@@ -1,0 +1,40 @@
+# Every target sets up what it needs first; a machine needs Rust, cc, make and a package manager.
+
+CARGO ?= cargo
+
+.PHONY: help demo test check unit e2e bench schema setup fmt clean
+
+help: ## This list
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: setup ## The main job on loopback: three processes, every step shown, then URLs to try
+	$(CARGO) run --release --example demo
+
+test: setup check unit e2e ## Everything that decides whether a change is good
+
+check: ## Formatting and lints, without running anything
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: setup ## Unit and integration tests
+	$(CARGO) test --workspace --locked
+
+e2e: setup ## Unmodified MCP servers and an OAuth server nobody here wrote, driven by the official MCP client
+	$(CARGO) build --workspace --bins --locked
+	e2e/run
+
+bench: setup ## Injection beside a bare Pingora pass-through, in one run
+	benches/run
+
+schema: setup ## Regenerate config/sidekey.schema.json and docs/configuration.md
+	SIDEKEY_WRITE_SCHEMA=1 $(CARGO) test --lib config::load
+
+setup: ## Install what is missing (Pingora needs cmake)
+	@scripts/setup cmake
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+clean: ## Remove everything that was built or installed here
+	$(CARGO) clean
+	rm -rf e2e/.venv e2e/node_modules
