@@ -34,7 +34,9 @@ pub async fn secure(request: Request, next: Next) -> Response {
     response
 }
 
-/// The policy of a page whose form leads, by a redirect, to `target`. Chromium applies `form-action` to redirects too.
+/// The policy of a page whose form leads, by a redirect, to the provider at `target`. Chromium applies `form-action` to
+/// every redirect that follows, and providers lead on to sign-in pages on hosts that nobody can list: so all of `https`
+/// is allowed there.
 pub fn policy_with_form(target: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(&POLICY.replace("form-action 'none'", &format!("form-action 'self' {target}"))).ok()
+    HeaderValue::from_str(&POLICY.replace("form-action 'none'", &format!("form-action 'self' https: {target}"))).ok()
 }

@@ -91,7 +91,7 @@ async fn pages_load_nothing_from_elsewhere_and_cannot_be_framed() {
     }
     let policy = send(world.client.get(&link)).await.header("content-security-policy").to_owned();
     let provider = world.simulator.url();
-    assert!(policy.contains(&format!("form-action 'self' {provider};")), "{policy}");
+    assert!(policy.contains(&format!("form-action 'self' https: {provider};")), "{policy}");
     let style = send(world.client.get(world.public("/assets/sidekey.css"))).await;
     assert_eq!((style.status, style.header("content-type")), (200, "text/css; charset=utf-8"));
     world.stop().await;
