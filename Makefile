@@ -24,6 +24,8 @@ e2e: setup ## Unmodified MCP servers and an OAuth server nobody here wrote, driv
 	e2e/run
 
 bench: setup ## Injection beside a bare Pingora pass-through, in one run
+	$(CARGO) build --release --locked --bin sidekey --example bare
+	$(CARGO) build --release --locked -p sidekey-simulator
 	benches/run
 
 schema: setup ## Regenerate config/sidekey.schema.json and docs/configuration.md

@@ -22,6 +22,8 @@ CONNECTIONS = 64
 LOAD_CORE, PROXY_CORE = 0, 1
 TOKEN_LENGTH = 900
 STORM = 500
+# What HTTP clients send along, whoever they are.
+CLIENT_HEADERS = ["Accept: application/json", "User-Agent: bench/1.0"]
 
 GOAL_RATIO, GOAL_RSS_MB, GOAL_READY_MS, GOAL_BINARY_MB = 1.10, 40, 300, 25
 
@@ -40,7 +42,7 @@ class Candidate:
 
     def load(self, seconds: float) -> tuple[int, float, float]:
         """Requests done, wall-clock seconds, CPU seconds of the proxy."""
-        options = [option for header in self.headers for option in ("-H", header)]
+        options = [option for header in CLIENT_HEADERS + self.headers for option in ("-H", header)]
         before = self.program.cpu_seconds()
         command = ["taskset", "--cpu-list", str(LOAD_CORE), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
         url = f"http://127.0.0.1:{self.port}{PATH}"
@@ -64,14 +66,19 @@ def compare(candidates: list[Candidate], rounds: int, seconds: int) -> None:
     for number in range(rounds):
         for candidate in candidates if number % 2 == 0 else reversed(candidates):
             candidate.measure(seconds)
-    print(f"\n{'':26}{'requests/s':>12}{'CPU s / 100k':>14}{'x bare':>8}   {'x bare by round':24}{'core busy':>10}{'RSS MB':>8}")
+    width = max(len(candidate.name) for candidate in candidates)
+    print(f"\n| {'proxy':{width}} | requests/s | CPU s / 100k | x bare | RSS MB |")
+    print(f"|{'-' * (width + 2)}|-----------:|-------------:|-------:|-------:|")
     for candidate in candidates:
         ratios = [own / bare for own, bare in zip(candidate.cpu, candidates[0].cpu)]
-        rate, cpu, ratio, busy = map(statistics.median, (candidate.rates, candidate.cpu, ratios, candidate.busy))
-        by_round = " ".join(f"{ratio:.2f}" for ratio in ratios) if candidate is not candidates[0] else ""
+        rate, cpu, ratio = map(statistics.median, (candidate.rates, candidate.cpu, ratios))
         rss = candidate.program.rss_mb()
-        print(f"{candidate.name:26}{rate:12,.0f}{cpu:14.2f}{ratio:8.2f}   {by_round:24}{busy:9.0f}%{rss:8.1f}")
-    print(f"(goal: at most {GOAL_RATIO:.2f} x bare)\n")
+        print(f"| {candidate.name:{width}} | {rate:10,.0f} | {cpu:12.2f} | {ratio:6.2f} | {rss:6.1f} |")
+    print(f"\nx bare in each round (goal: at most {GOAL_RATIO:.2f} in the median); how busy the proxy's core was:")
+    for candidate in candidates:
+        ratios = " ".join(f"{own / bare:.2f}" for own, bare in zip(candidate.cpu, candidates[0].cpu))
+        print(f"  {candidate.name:{width}}  {ratios}; {statistics.median(candidate.busy):.0f} %")
+    print()
 
 
 def start_and_size(sidekey: Sidekey, starts: int) -> None:
@@ -167,9 +174,11 @@ def main() -> None:
         with sidekey.running(PROXY_CORE) as program, arrangement.bare(directory, port, PROXY_CORE) as (bare, bare_port):
             sidekey.connect()
             bearer = [f"Authorization: Bearer {sidekey.handle()}"]
+            token = ["Authorization: Bearer " + long_token["access_token"]]
             candidates = [
                 Candidate("bare Pingora", bare, bare_port, bearer),
-                Candidate("Sidekey, handle", program, sidekey.egress, bearer),
+                Candidate("bare Pingora, caller sends the token", bare, bare_port, token),
+                Candidate("Sidekey, caller sends a handle", program, sidekey.egress, bearer),
                 Candidate("Sidekey, fixed subject", program, sidekey.egress, []),
             ]
             compare(candidates, rounds, seconds)
