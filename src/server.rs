@@ -1,6 +1,7 @@
 //! One running Sidekey: everything put together, its listeners, its start and its end.
 
 mod compose;
+mod connection;
 mod listeners;
 mod signals;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Settings;
 use crate::telemetry::health::Part;
@@ -47,11 +48,14 @@ pub struct Running {
     worker: tokio::task::JoinHandle<()>,
     probes: tokio::task::JoinHandle<()>,
     drain: Duration,
+    exchange: Duration,
 }
 
 /// Opens the store and the listeners, and serves. Returns once requests are answered.
 pub async fn start(settings: Settings, environment: Environment) -> Result<Running, StartError> {
     let drain = settings.timeouts.drain;
+    // A whole exchange, and some time for the disk.
+    let exchange = settings.timeouts.token + Duration::from_secs(5);
     let world = World::compose(&settings, environment).await?;
     let interrupted = world.vault.recover().await.map_err(|error| StartError(error.to_string()))?;
     let (stop, stopping) = watch::channel(false);
@@ -77,6 +81,7 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
         worker,
         probes,
         drain,
+        exchange,
     })
 }
 
@@ -89,13 +94,18 @@ impl Running {
         self.stop.send_replace(true);
         self.connections.close();
         self.worker.abort();
-        let drained = async {
-            self.connections.wait().await;
-            // Last, since a request may have begun a refresh: what a provider granted must reach the disk.
-            self.world.vault.settled().await;
-        };
-        if tokio::time::timeout(self.drain, drained).await.is_err() {
+        self.world.vault.stop();
+        if tokio::time::timeout(self.drain, self.connections.wait()).await.is_err() {
             warn!(operation = "stop", open = self.connections.len(), "connections were still open when time was up");
+        }
+        // Last, since a request may have begun one, and with a time limit of its own: what a provider grants in an
+        // exchange under way must reach the disk, or a rotated refresh token is lost.
+        if tokio::time::timeout(self.exchange, self.world.vault.settled()).await.is_err() {
+            error!(
+                operation = "stop",
+                under_way = self.world.vault.under_way(),
+                "exchanges were cut off; they are in doubt"
+            );
         }
         self.probes.abort();
         // The port is free once the task has really ended.

@@ -25,8 +25,10 @@ use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure,
 pub enum StoreError {
     /// The operator must mend something: a mode, a path, a newer schema, another process.
     Unusable(String),
-    /// This operation failed: disk full, input or output error, corruption.
+    /// This operation failed: disk full, input or output error.
     Failed(String),
+    /// One record is damaged; the others are not.
+    Corrupt(String),
 }
 
 impl std::fmt::Display for StoreError {
@@ -34,6 +36,7 @@ impl std::fmt::Display for StoreError {
         match self {
             Self::Unusable(why) => write!(formatter, "the store cannot be used: {why}"),
             Self::Failed(why) => write!(formatter, "the store failed: {why}"),
+            Self::Corrupt(why) => write!(formatter, "a stored record is damaged: {why}"),
         }
     }
 }
@@ -95,6 +98,9 @@ pub trait Store: Send + Sync {
 
     /// Records a failure. `false` if the connection is no longer at `generation`.
     async fn fail_refresh(&self, id: String, generation: u64, failure: RefreshFailure) -> Result<bool, StoreError>;
+
+    /// Leaves a connection alone until then, whatever else its record says.
+    async fn postpone_refresh(&self, key: ConnectionKey, until: Timestamp) -> Result<(), StoreError>;
 
     /// Connections whose refresh was begun and neither completed nor failed: the process ended in between.
     async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError>;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Timestamp};
 use crate::base::http::HttpClient;
 use crate::base::random::Random;
 use crate::catalogue::Provider;
@@ -84,26 +84,33 @@ pub struct Parts {
 pub struct Vault {
     parts: Parts,
     slots: DashMap<ConnectionKey, Arc<Slot>>,
-    /// Refreshes that may be under way at the same time.
-    permits: tokio::sync::Semaphore,
+    /// Requests to the token endpoint of each provider that may be under way at the same time: one that is slow holds up
+    /// no other.
+    permits: BTreeMap<ProviderName, tokio::sync::Semaphore>,
+    /// Set once the process is to end: what is under way is finished, nothing is tried again.
+    stopping: std::sync::atomic::AtomicBool,
     /// Wakes the worker when there may be something new to do.
     changed: tokio::sync::Notify,
     /// Until then the worker starts nothing: the store failed a moment ago.
     paused_until: std::sync::atomic::AtomicI64,
-    /// Counts refreshes under way, so that a shutdown can wait for them.
+    /// Counts exchanges under way, so that a shutdown can wait for them.
     under_way: tokio::sync::watch::Sender<usize>,
 }
 
 /// Enough for thousands of connections an hour, few enough not to be throttled.
 const CONCURRENT_REFRESHES: usize = 32;
+/// How long a request waits for a token when it has none that is valid. The refresh itself goes on.
+const REQUEST_WAIT: Duration = Duration::from_secs(30);
 
 impl Vault {
     /// A vault with nothing in memory yet.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let permits = |name: &ProviderName| (name.clone(), tokio::sync::Semaphore::new(CONCURRENT_REFRESHES));
         Arc::new(Self {
+            permits: parts.providers.keys().map(permits).collect(),
+            stopping: std::sync::atomic::AtomicBool::new(false),
             parts,
             slots: DashMap::new(),
-            permits: tokio::sync::Semaphore::new(CONCURRENT_REFRESHES),
             changed: tokio::sync::Notify::new(),
             paused_until: std::sync::atomic::AtomicI64::new(i64::MIN),
             under_way: tokio::sync::watch::Sender::new(0),
@@ -112,19 +119,25 @@ impl Vault {
 
     /// A token that can be used now. Waits only if there is none that is valid.
     pub async fn token_for(self: &Arc<Self>, key: &ConnectionKey) -> Result<Arc<LiveToken>, TokenError> {
+        self.token_at(key, self.parts.clock.now()).await
+    }
+
+    /// The same for a caller who has just asked what time it is.
+    pub async fn token_at(self: &Arc<Self>, key: &ConnectionKey, now: Timestamp) -> Result<Arc<LiveToken>, TokenError> {
         let slot = match self.slot_in_memory(key) {
             Some(slot) => slot,
-            None => self.load(key).await?,
+            // What is rare goes into boxes, so that the future of every request need not have room for it.
+            None => Box::pin(self.load(key)).await?,
         };
         let live = slot.live();
-        match live.freshness(self.parts.clock.now()) {
+        match live.freshness(now) {
             Freshness::Fresh => Ok(live),
             Freshness::Due => {
                 // Dropping the future changes nothing: the refresh runs in a task of its own.
                 drop(self.refresh(&slot));
                 Ok(live)
             }
-            Freshness::Expired => self.replace_expired(&slot, &live).await,
+            Freshness::Expired => Box::pin(self.replace_expired(&slot, &live)).await,
         }
     }
 
@@ -137,7 +150,10 @@ impl Vault {
         if let Some(error) = live.standing_error(now) {
             return Err(error);
         }
-        self.refresh(slot).await;
+        tokio::select! {
+            _ = self.refresh(slot) => {}
+            () = self.parts.clock.sleep(REQUEST_WAIT) => {}
+        }
         let live = slot.live();
         match live.freshness(self.parts.clock.now()) {
             Freshness::Expired => Err(live.error(self.parts.clock.now())),
@@ -167,7 +183,17 @@ impl Vault {
         Ok(())
     }
 
-    /// Waits until no refresh is under way.
+    /// Has nothing tried again from here on: the process is to end.
+    pub fn stop(&self) {
+        self.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// How many exchanges with token endpoints are under way.
+    pub fn under_way(&self) -> usize {
+        *self.under_way.borrow()
+    }
+
+    /// Waits until no exchange with a token endpoint is under way.
     pub async fn settled(&self) {
         let mut under_way = self.under_way.subscribe();
         // An error means that the vault is gone, and with it all refreshes.

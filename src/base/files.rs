@@ -50,7 +50,11 @@ pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Opens, or creates (0600), a file that is ours alone.
 pub fn open_private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    // Never through a symbolic link: it could lead anywhere.
+    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
+    let file = options.open(path)?;
     private_file(path)?;
     Ok(file)
 }

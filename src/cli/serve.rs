@@ -12,6 +12,11 @@ pub fn run(argument: &ConfigArgument) -> Result<(), CliError> {
     let settings = load(&argument.config)?;
     logging::start(settings.log_format == LogFormat::Json, level(settings.log_level));
     keep_memory_private();
+    // The message of a panic may hold what it was about: only the place is told.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(operation = "panic", place, "a defect; one connection or task has ended");
+    }));
     let runtime = runtime(settings.threads)?;
     let failed = |error: server::StartError| CliError::Failed(error.to_string());
     let environment = Environment::system(&settings).map_err(failed)?;

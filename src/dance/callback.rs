@@ -147,7 +147,11 @@ impl Dance {
         let captured = capture(&provider.entry.authorize.capture, parameters)?;
         // In a task of its own: a browser that goes away must not leave a code exchanged and its tokens nowhere.
         let (dance, provider) = (Arc::clone(self), Arc::clone(provider));
-        let task = tokio::spawn(async move { dance.exchange_and_store(&provider, record, code, captured).await });
+        let under_way = dance.parts.vault.work_under_way();
+        let task = tokio::spawn(async move {
+            let _under_way = under_way;
+            dance.exchange_and_store(&provider, record, code, captured).await
+        });
         task.await.unwrap_or_else(|error| Err(CallbackError::ProviderDown { summary: error.to_string() }))
     }
 
@@ -185,11 +189,11 @@ impl Dance {
     ) -> Result<TokenReply, CallbackError> {
         let mut waits = RETRY_WAITS.iter();
         loop {
+            let sent_at = self.parts.clock.now();
             let reply = self.parts.http.send(token_request::exchange_code(provider, code, verifier)).await;
-            let now = self.parts.clock.now();
             match (reply, waits.next()) {
                 (Ok(reply), _) => {
-                    return token_response::read(&provider.entry, Exchange::Code, &reply, now).map_err(|refusal| {
+                    return token_response::read(&provider.entry, Exchange::Code, &reply, sent_at).map_err(|refusal| {
                         let summary = refusal.summary;
                         match refusal.verdict {
                             Verdict::Class(ErrorClass::Configuration) => CallbackError::Registration { summary },

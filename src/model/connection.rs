@@ -61,6 +61,8 @@ pub struct RefreshTrouble {
     pub failures: u32,
     /// The last of them, without secrets.
     pub last_error: String,
+    /// Whether an operator must act: the registration at the provider, a key, the store.
+    pub needs_operator: bool,
     /// Set while it is unknown whether the provider acted on the last refresh request.
     pub in_doubt_since: Option<Timestamp>,
 }

@@ -60,11 +60,17 @@ pub enum Exchange {
 /// Longer tokens would not fit into a request header of any server we know.
 const LONGEST_TOKEN: usize = 16_384;
 
-/// Reads a reply that arrived at `now`.
-pub fn read(entry: &Entry, exchange: Exchange, reply: &Response, now: Timestamp) -> Result<TokenReply, TokenRefusal> {
+/// Reads the reply to a request that was sent at `sent_at`. Lifetimes count from then: the provider issued the tokens at
+/// some moment after it, and a reply may take long.
+pub fn read(
+    entry: &Entry,
+    exchange: Exchange,
+    reply: &Response,
+    sent_at: Timestamp,
+) -> Result<TokenReply, TokenRefusal> {
     let declared = &entry.token.response;
     let refusal =
-        |verdict, summary: String| TokenRefusal { verdict, summary, retry_after: retry_after(&reply.headers, now) };
+        |verdict, summary: String| TokenRefusal { verdict, summary, retry_after: retry_after(&reply.headers, sent_at) };
     let status = reply.status;
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Err(refusal(Verdict::Throttled, "HTTP 429".to_owned()));
@@ -85,7 +91,7 @@ pub fn read(entry: &Entry, exchange: Exchange, reply: &Response, now: Timestamp)
     }
     // From here on the provider says that it acted: what cannot be read leaves the outcome unknown.
     let body = body.ok_or_else(|| refusal(Verdict::Unknown, "a success that is no JSON object".to_owned()))?;
-    granted(entry, exchange, &body, now).map_err(|why| refusal(Verdict::Unknown, why))
+    granted(entry, exchange, &body, sent_at).map_err(|why| refusal(Verdict::Unknown, why))
 }
 
 fn parse_body(declared: &TokenResponse, reply: &Response) -> Option<Value> {
@@ -118,9 +124,12 @@ fn error_of<'b>(entry: &Entry, status: StatusCode, body: &'b Value) -> Option<Fo
     let code = codes.iter().copied().find(|code| is_plain(code));
     let speaks_for_itself = !status.is_success() || said_not_ok || declared.error_with_status_200;
     let class = classify(&entry.errors, &ErrorReply { status: status.as_u16(), codes, description });
+    // A server that fails may have acted before it failed, whatever it says about trying again.
+    let is_verdict = |class| matches!(class, ErrorClass::Permanent | ErrorClass::Configuration);
     let verdict = match class {
+        Some(class) if status.is_server_error() && is_verdict(class) => Verdict::Class(class),
+        _ if status.is_server_error() => Verdict::Unknown,
         Some(class) if speaks_for_itself => Verdict::Class(class),
-        None if status.is_server_error() => Verdict::Unknown,
         _ => Verdict::Misbehaved,
     };
     Some(FoundError { verdict, code })

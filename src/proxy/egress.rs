@@ -5,6 +5,7 @@
 //! `upstream_response_filter` leads links back through us; `fail_to_proxy` explains failures; `logging` counts.
 
 mod caller;
+mod framing;
 mod inject;
 mod links;
 mod policy;
@@ -26,7 +27,7 @@ use tracing::{debug, warn};
 
 use self::caller::OwnHosts;
 use self::refusal::{METHODS, Refusal};
-use super::peer::{Resolver, peer};
+use super::peer::{Resolver, literal, peer};
 use super::respond;
 use crate::base::clock::Clock;
 use crate::base::safe_url::SafeUrl;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub handles: Arc<HandleTable>,
     /// Whose connections callers without a handle use.
     pub fixed_subject: Option<Subject>,
+    /// Where it listens.
+    pub listen: SocketAddr,
     /// Further accepted values of `Host`.
     pub hosts: Vec<String>,
     /// How long upstreams may take.
@@ -85,13 +88,16 @@ struct Upstream {
     authority: HeaderValue,
     /// What URLs of this API begin with.
     prefix: String,
+    /// For a host that is an address already.
+    literal: Option<Arc<[SocketAddr]>>,
 }
 
 impl Upstream {
     fn new(url: SafeUrl, base_path: &str) -> Option<Self> {
         let authority = HeaderValue::from_str(&url.authority()).ok()?;
         let prefix = format!("{}{base_path}", url.origin());
-        Some(Self { url, authority, prefix })
+        let literal = literal(&url).map(|address| Arc::new([address]) as Arc<[SocketAddr]>);
+        Some(Self { url, authority, prefix, literal })
     }
 }
 
@@ -137,7 +143,10 @@ impl Egress {
                 }
             }
         }
-        let own_hosts = OwnHosts(parts.hosts.clone());
+        let own_hosts = OwnHosts {
+            listed: parts.hosts.clone(),
+            usual: if parts.listen.ip().is_loopback() { parts.listen.to_string() } else { String::new() },
+        };
         Self { parts, own_hosts, routes }
     }
 
@@ -150,6 +159,9 @@ impl Egress {
         let host = self.own_hosts.check(&request.headers).map_err(Refusal::Caller)?;
         // Pingora repairs odd targets and drops fragments; what counts is what the caller wrote.
         let head = session.as_downstream().to_h1_raw();
+        if request.version <= http::Version::HTTP_11 && !framing::is_plain(&head) {
+            return Err(Refusal::Malformed);
+        }
         let raw = target::of_request_head(&head).unwrap_or_else(|| request.raw_path());
         let target = target::parse(raw).map_err(Refusal::Target)?;
         let route = target.segments.first().and_then(|segment| self.routes.get(*segment)).ok_or(Refusal::UnknownApi)?;
@@ -163,14 +175,18 @@ impl Egress {
         if target.query.is_some_and(has_access_token) {
             return Err(Refusal::TokenInQuery);
         }
-        let token = self.parts.vault.token_for(key).await.map_err(Refusal::Token)?;
+        let token = self.parts.vault.token_at(key, now).await.map_err(Refusal::Token)?;
         let outgoing = policy::outgoing(api, &target, &token.captured).map_err(Refusal::Policy)?;
         inject::inspect(&request.headers, &api.credential.header, &outgoing).map_err(Refusal::Inject)?;
         let upstream = match &route.upstream {
             Some(upstream) => Arc::clone(upstream),
             None => captured_upstream(api, &token.captured).map(Arc::new).ok_or(Refusal::Origin)?,
         };
-        let addresses = self.parts.resolver.resolve(&upstream.url).await;
+        let addresses = match &upstream.literal {
+            Some(addresses) => Arc::clone(addresses),
+            // In a box, so that the future of every request need not have room for it.
+            None => Box::pin(self.parts.resolver.resolve(&upstream.url)).await,
+        };
         if addresses.is_empty() {
             return Err(Refusal::Unresolved);
         }
@@ -188,6 +204,9 @@ impl Egress {
             duration_ms = context.stopwatch.millis(),
             outcome = refusal.slug(),
         );
+        if refusal == Refusal::Malformed {
+            session.as_downstream_mut().set_keepalive(None);
+        }
         if let Err(error) = respond::problem(session, &problem, &refusal.headers()).await {
             debug!(operation = "api_call", %error, "the caller went away");
         }
@@ -205,11 +224,13 @@ fn is_unambiguous(api: &str, provider: &Provider, providers: &BTreeMap<ProviderN
         .all(|other| other.name.as_str() != api && other.apis.iter().all(|others| others.name != api))
 }
 
-/// An `access_token` parameter would be a second credential.
+/// A token among the parameters would be a second credential.
 fn has_access_token(query: &str) -> bool {
-    query.split('&').any(|pair| {
+    const NAMES: [&str; 3] = ["access_token", "private_token", "job_token"];
+    query.split(['&', ';']).any(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
-        percent_encoding::percent_decode_str(name).decode_utf8_lossy().eq_ignore_ascii_case("access_token")
+        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
     })
 }
 
@@ -241,7 +262,7 @@ impl ProxyHttp for Egress {
                 Ok(false)
             }
             Err(refusal) => {
-                self.refuse(session, context, refusal).await;
+                Box::pin(self.refuse(session, context, refusal)).await;
                 Ok(true)
             }
         }

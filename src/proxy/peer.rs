@@ -35,10 +35,10 @@ impl Resolver {
 
     /// All addresses of a host; empty if it cannot be resolved. While DNS fails, the last answer is used.
     pub async fn resolve(&self, url: &SafeUrl) -> Arc<[SocketAddr]> {
-        let host = url.host().trim_start_matches('[').trim_end_matches(']');
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Arc::new([SocketAddr::new(address, url.port())]);
+        if let Some(address) = literal(url) {
+            return Arc::new([address]);
         }
+        let host = url.host();
         let key = (host.to_owned(), url.port());
         let known = self.known.get(&key).map(|answer| answer.clone());
         if let Some(answer) = known.as_ref().filter(|answer| answer.until > self.clock.now()) {
@@ -59,6 +59,12 @@ impl Resolver {
     }
 }
 
+/// The address of a URL whose host is one.
+pub fn literal(url: &SafeUrl) -> Option<SocketAddr> {
+    let host = url.host().trim_start_matches('[').trim_end_matches(']');
+    host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, url.port()))
+}
+
 /// The peer for one address of an upstream. The certificate is checked against the host of `url`, never the address.
 pub fn peer(url: &SafeUrl, address: SocketAddr, timeouts: &Timeouts) -> HttpPeer {
     let mut peer = HttpPeer::new(address, url.is_https(), url.host().to_owned());
@@ -67,8 +73,9 @@ pub fn peer(url: &SafeUrl, address: SocketAddr, timeouts: &Timeouts) -> HttpPeer
     options.total_connection_timeout = Some(timeouts.connect);
     options.read_timeout = Some(timeouts.read);
     options.write_timeout = Some(timeouts.write);
-    // Shorter than what servers grant an idle connection, so that we seldom meet one that was just closed.
-    options.idle_timeout = Some(Duration::from_secs(50));
+    // An idle connection is kept until the server closes it, which Pingora notices; a timer for each would cost more than
+    // it saves.
+    options.idle_timeout = None;
     options.alpn = ALPN::H1;
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
     peer

@@ -123,6 +123,7 @@ impl World {
             vault: Arc::clone(&self.vault),
             handles: Arc::clone(&self.handles),
             fixed_subject: settings.egress.subject.clone(),
+            listen: settings.egress.listen,
             hosts: settings.egress.hosts.clone(),
             timeouts: settings.timeouts,
             clock: Arc::clone(&self.clock),

@@ -4,7 +4,7 @@
 //! that a stop takes as long as the requests under way and no longer.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use std::time::Duration;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::Stream;
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use rustls::pki_types::pem::PemObject;
@@ -22,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::connection::Connection;
 use super::{StartError, World};
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -90,17 +90,28 @@ fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Sta
     Ok((listener, address))
 }
 
-/// The store's lock is ours by now, so a socket that is there already belongs to nobody.
 fn bind_admin(path: &Path) -> Result<UnixListener, StartError> {
     let failed =
         |error: std::io::Error| StartError(format!("admin.socket: cannot listen on {}: {error}", path.display()));
-    if path.exists() {
-        std::fs::remove_file(path).map_err(failed)?;
-    }
+    remove_dead_socket(path).map_err(failed)?;
     // The process runs with umask 077, so nobody else can connect before the mode is set either.
     let listener = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(listener)
+}
+
+/// Removes a socket that nobody listens on; refuses to remove anything else.
+fn remove_dead_socket(path: &Path) -> std::io::Result<()> {
+    let refused = |why: &str| std::io::Error::new(std::io::ErrorKind::AddrInUse, why.to_owned());
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(refused("there is something else; name another path")),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            Err(refused("another process listens there; give each its own admin.socket"))
+        }
+        Ok(_) => std::fs::remove_file(path),
+    }
 }
 
 /// Pingora reads its configuration from YAML if it is let; ours comes from our settings alone.
@@ -166,7 +177,7 @@ pub async fn accept<A>(
 }
 
 async fn secured(stream: tokio::net::TcpStream, tls: Option<Arc<Acceptor>>) -> Option<Stream> {
-    let stream = L4Stream::from(stream);
+    let stream = Connection::new(stream);
     let Some(tls) = tls else { return Some(Box::new(stream)) };
     match tokio::time::timeout(HANDSHAKE_DEADLINE, tls.tls_handshake(stream)).await {
         Ok(Ok(stream)) => Some(Box::new(stream)),

@@ -132,7 +132,8 @@ async fn refreshes_are_compared_by_generation(store: &impl Store) {
     assert_eq!(found.captured.len(), 2, "captured values are laid over the old ones");
     assert!(found.refresh_expires_at.is_some(), "a reply that does not say keeps what was known");
 
-    let trouble = RefreshTrouble { failures: 3, last_error: "http 500".to_owned(), in_doubt_since: None };
+    let trouble =
+        RefreshTrouble { failures: 3, last_error: "http 500".to_owned(), needs_operator: true, in_doubt_since: None };
     let state = ConnectionState::NeedsReauth { reason: "invalid_grant".to_owned() };
     let failure = RefreshFailure { trouble: trouble.clone(), retry_at: None, state: state.clone() };
     assert!(!store.fail_refresh(id.clone(), 1, failure.clone()).await.expect("asked"));
@@ -151,7 +152,12 @@ async fn interrupted_refreshes_are_found(store: &impl Store) {
     assert_eq!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["c_bob"]);
     assert_eq!(found[0].intent, Some(intent()));
     let in_doubt = RefreshFailure {
-        trouble: RefreshTrouble { failures: 1, last_error: "lost".to_owned(), in_doubt_since: Some(NOW) },
+        trouble: RefreshTrouble {
+            failures: 1,
+            last_error: "lost".to_owned(),
+            needs_operator: false,
+            in_doubt_since: Some(NOW),
+        },
         retry_at: Some(NOW),
         state: ConnectionState::Active,
     };

@@ -70,7 +70,12 @@ impl SqliteStore {
         });
         let gone = || StoreError::Failed("its thread has ended".to_owned());
         self.work.send(work).map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?.map_err(|error| StoreError::Failed(error.to_string()))
+        answered.await.map_err(|_| gone())?.map_err(|error| match error {
+            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+                StoreError::Corrupt(error.to_string())
+            }
+            error => StoreError::Failed(error.to_string()),
+        })
     }
 }
 
@@ -154,6 +159,10 @@ impl Store for SqliteStore {
 
     async fn fail_refresh(&self, id: String, generation: u64, failure: RefreshFailure) -> Result<bool, StoreError> {
         self.run(move |db| connections::fail_refresh(db, &id, generation, &failure)).await
+    }
+
+    async fn postpone_refresh(&self, key: ConnectionKey, until: Timestamp) -> Result<(), StoreError> {
+        self.run(move |db| connections::postpone(db, &key, until)).await
     }
 
     async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError> {

@@ -51,6 +51,7 @@ impl Slot {
 }
 
 /// A token as requests use it.
+#[derive(Clone)]
 pub struct LiveToken {
     /// The connection's id.
     pub connection_id: String,
@@ -64,7 +65,16 @@ pub struct LiveToken {
     refresh_due_at: Option<Timestamp>,
     has_refresh_token: bool,
     state: ConnectionState,
-    last_failure: Option<String>,
+    last_failure: Option<Blame>,
+}
+
+/// Why the last refresh failed, and who must act.
+#[derive(Clone)]
+enum Blame {
+    /// Nobody: it passes, or the provider is to blame.
+    Passing(String),
+    /// The operator.
+    Operator(String),
 }
 
 impl LiveToken {
@@ -84,8 +94,16 @@ impl LiveToken {
             refresh_due_at: record.refresh_due_at,
             has_refresh_token: record.refresh_token.is_some(),
             state: record.state.clone(),
-            last_failure: record.trouble.as_ref().map(|trouble| trouble.last_error.clone()),
+            last_failure: record.trouble.as_ref().map(|trouble| match trouble.needs_operator {
+                true => Blame::Operator(trouble.last_error.clone()),
+                false => Blame::Passing(trouble.last_error.clone()),
+            }),
         })
+    }
+
+    /// The same token, with its refresh put off because the operator must mend something.
+    pub fn postponed(&self, until: Timestamp, reason: String) -> Self {
+        Self { refresh_due_at: Some(until), last_failure: Some(Blame::Operator(reason)), ..self.clone() }
     }
 
     /// The value of the header that carries the token. Marked sensitive, so that it is never printed.
@@ -126,10 +144,14 @@ impl LiveToken {
                 let reason = "the access token has expired and the provider gave no refresh token".to_owned();
                 TokenError::NeedsReauth { reason }
             }
-            ConnectionState::Active => TokenError::Unavailable {
-                reason: self.last_failure.clone().unwrap_or_else(|| "the refresh did not finish".to_owned()),
-                retry_after: self.refresh_due_at.map_or(Duration::ZERO, |due_at| due_at.since(now)),
-            },
+            ConnectionState::Active => {
+                let retry_after = self.refresh_due_at.map_or(Duration::ZERO, |due_at| due_at.since(now));
+                match &self.last_failure {
+                    Some(Blame::Operator(reason)) => TokenError::Operator { reason: reason.clone() },
+                    Some(Blame::Passing(reason)) => TokenError::Unavailable { reason: reason.clone(), retry_after },
+                    None => TokenError::Unavailable { reason: "the refresh takes long".to_owned(), retry_after },
+                }
+            }
         }
     }
 }

@@ -68,15 +68,15 @@ impl HandleTable {
         Ok((secret, record))
     }
 
-    /// Revokes a handle, in the store and then at once for every caller; `false` if there is none of this id.
+    /// Revokes a handle; `false` if there is none of this id. For callers it ends at once and before anything is waited
+    /// for: whoever asked may go away meanwhile.
     pub async fn revoke(&self, id: &str) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        let known = self.store.revoke_handle(id.to_owned(), now).await?;
         for mut entry in self.by_digest.iter_mut().filter(|entry| entry.id == id) {
             let revoked_at = entry.revoked_at.or(Some(now));
             *entry = Arc::new(HandleRecord { revoked_at, ..HandleRecord::clone(&entry) });
         }
-        Ok(known)
+        self.store.revoke_handle(id.to_owned(), now).await
     }
 
     /// All handles, the oldest first.

@@ -90,9 +90,11 @@ fn unknown(summary: String, retry_after: Option<Duration>, harmless: bool, may_r
 const PROBE_AHEAD: Duration = Duration::from_secs(2);
 
 /// When to try again; `None` for never. What is in doubt is left alone while the access token works: the same refresh
-/// token sent again might end the whole grant, and there is nothing to win before the token expires.
+/// token sent again might end the whole grant, and there is nothing to win before the token expires. But where a refresh
+/// ends earlier access tokens, the one in use may be dead already: then it is asked at once.
 pub fn retry_at(
     failure: &Failure,
+    rotation: Option<&Rotation>,
     now: Timestamp,
     backoff: Duration,
     access_expires_at: Option<Timestamp>,
@@ -100,7 +102,9 @@ pub fn retry_at(
     match failure {
         Failure::Dead(_) => None,
         Failure::InDoubt(_) => {
-            let probe = access_expires_at.map_or(now, |expires_at| expires_at.minus(PROBE_AHEAD));
+            let may_be_dead = rotation.is_some_and(|rotation| rotation.kills_access);
+            let expires_at = access_expires_at.filter(|_| !may_be_dead);
+            let probe = expires_at.map_or(now, |expires_at| expires_at.minus(PROBE_AHEAD));
             Some(probe.max(now.plus(backoff)))
         }
         Failure::Transient(_, retry_after) => Some(now.plus(retry_after.unwrap_or_default().max(backoff))),
@@ -194,10 +198,16 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let (backoff, expiry) = (Duration::from_secs(15), now.plus(Duration::from_secs(100)));
         let in_doubt = Failure::InDoubt(String::new());
-        assert_eq!(retry_at(&in_doubt, now, backoff, Some(expiry)), Some(now.plus(Duration::from_secs(98))));
-        assert_eq!(retry_at(&in_doubt, now, backoff, Some(now)), Some(now.plus(backoff)));
-        assert_eq!(retry_at(&Failure::Dead(String::new()), now, backoff, None), None);
+        let strict = rotation(RotationModel::SingleUse);
+        assert_eq!(
+            retry_at(&in_doubt, Some(&strict), now, backoff, Some(expiry)),
+            Some(now.plus(Duration::from_secs(98)))
+        );
+        assert_eq!(retry_at(&in_doubt, Some(&strict), now, backoff, Some(now)), Some(now.plus(backoff)));
+        let kills = Rotation { kills_access: true, ..strict };
+        assert_eq!(retry_at(&in_doubt, Some(&kills), now, backoff, Some(expiry)), Some(now.plus(backoff)));
+        assert_eq!(retry_at(&Failure::Dead(String::new()), None, now, backoff, None), None);
         let throttled = Failure::Transient(String::new(), Some(Duration::from_secs(90)));
-        assert_eq!(retry_at(&throttled, now, backoff, None), Some(now.plus(Duration::from_secs(90))));
+        assert_eq!(retry_at(&throttled, None, now, backoff, None), Some(now.plus(Duration::from_secs(90))));
     }
 }

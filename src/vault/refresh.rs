@@ -3,6 +3,7 @@
 //! It runs in a task that no caller can cancel, at most one at a time for a connection. The intent is durable before the
 //! provider is contacted, and the result before the new access token is used. No lock is held across a network call.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::outcome::{Failure, Step, judge, retry_at};
 use crate::base::backoff::{RETRY_WAITS, after_failure};
 use crate::base::clock::Timestamp;
 use crate::base::digest::sha256;
+use crate::base::http::{HttpError, Response};
 use crate::base::random::{self, fraction};
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
@@ -22,6 +24,7 @@ use crate::model::connection::{ConnectionState, RefreshTrouble};
 use crate::model::token_set::refresh_due_at;
 use crate::oauth::token_request;
 use crate::oauth::token_response::{self, Exchange, TokenReply};
+use crate::store::StoreError;
 use crate::store::record::{ConnectionRecord, Intent, RefreshFailure, RefreshedTokens, connection_context, field};
 use crate::telemetry::health::Part;
 use crate::telemetry::stopwatch::Stopwatch;
@@ -39,6 +42,8 @@ pub enum RefreshResult {
 
 /// How long to wait before trying again to store a result that could not be stored.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// How long the store is left alone after it failed.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// The least time between a refresh whose reply was lost and its one repetition.
 const FIRST_PROBE: Duration = Duration::from_secs(1);
 
@@ -49,17 +54,21 @@ impl Vault {
         if let Some(running) = under_way.as_ref() {
             return running.clone();
         }
-        self.under_way.send_modify(|count| *count += 1);
-        let running = UnderWay { vault: Arc::clone(self), slot: Arc::clone(slot) };
-        let task = tokio::spawn(async move { running.vault.run_refresh(&running.slot).await });
+        let running = Running { work: self.work_under_way(), slot: Arc::clone(slot) };
+        let task = tokio::spawn(async move { running.work.0.run_refresh(&running.slot).await });
         let shared: SharedRefresh =
             task.map(|joined| joined.unwrap_or(RefreshResult::Failed("panic"))).boxed().shared();
         *under_way = Some(shared.clone());
         shared
     }
 
+    /// Counts as an exchange under way for as long as the value lives.
+    pub fn work_under_way(self: &Arc<Self>) -> WorkUnderWay {
+        self.under_way.send_modify(|count| *count += 1);
+        WorkUnderWay(Arc::clone(self))
+    }
+
     async fn run_refresh(&self, slot: &Slot) -> RefreshResult {
-        let Ok(_permit) = self.permits.acquire().await else { return RefreshResult::Failed("shutdown") };
         let stopwatch = Stopwatch::start();
         let result = self.refresh_connection(slot).await;
         let outcome = match &result {
@@ -80,7 +89,7 @@ impl Vault {
         let record = match self.parts.store.connection(slot.key.clone()).await {
             Ok(Some(record)) => record,
             Ok(None) => return RefreshResult::Overtaken,
-            Err(error) => return self.store_failed(slot, "read", &error.to_string()),
+            Err(error) => return self.store_failed(slot, "read", &error).await,
         };
         if record.generation > slot.live().generation || record.id != slot.live().connection_id {
             return self.publish(slot, &record, RefreshResult::Overtaken);
@@ -99,7 +108,7 @@ impl Vault {
             Ok(true) => {}
             Ok(false) => return RefreshResult::Overtaken,
             // Without a durable intent nothing is sent; the current token stays in use.
-            Err(error) => return self.store_failed(slot, "intent", &error.to_string()),
+            Err(error) => return self.store_failed(slot, "intent", &error).await,
         }
         match self.exchange(&provider, &record, &refresh_token).await {
             Ok(reply) => self.store_tokens(slot, &record, *reply, &refresh_token).await,
@@ -132,10 +141,10 @@ impl Vault {
         let mut waits = RETRY_WAITS.iter();
         for attempt in 1.. {
             self.parts.metrics.refresh_attempted(&record.key.provider);
-            let reply = self.parts.http.send(token_request::refresh(provider, refresh_token)).await;
-            let now = self.parts.clock.now();
-            let exchanged = reply.map(|reply| token_response::read(&provider.entry, Exchange::Refresh, &reply, now));
-            let wait = waits.next();
+            let (sent_at, reply) = self.send(provider, refresh_token).await;
+            let exchanged =
+                reply.map(|reply| token_response::read(&provider.entry, Exchange::Refresh, &reply, sent_at));
+            let wait = waits.next().filter(|_| !self.stopping.load(Ordering::Relaxed));
             let (outcome, error) = match judge(exchanged, &provider.entry.rotation, wait.is_some()) {
                 Step::Store(reply) => return Ok(reply),
                 Step::Fail(failure) => {
@@ -148,6 +157,16 @@ impl Vault {
             self.parts.clock.sleep(outcome.copied().unwrap_or_default()).await;
         }
         unreachable!("the last wait ends the repetitions")
+    }
+
+    async fn send(&self, provider: &Provider, refresh_token: &Secret) -> (Timestamp, Result<Response, HttpError>) {
+        // Held for the exchange alone. A semaphore is never closed, and a provider that has none is not limited.
+        let _permit = match self.permits.get(&provider.name) {
+            Some(permits) => permits.acquire().await.ok(),
+            None => None,
+        };
+        let sent_at = self.parts.clock.now();
+        (sent_at, self.parts.http.send(token_request::refresh(provider, refresh_token)).await)
     }
 
     async fn store_tokens(
@@ -178,7 +197,7 @@ impl Vault {
         match self.parts.store.connection(record.key.clone()).await {
             Ok(Some(stored)) if stored.id == record.id => self.publish(slot, &stored, RefreshResult::Refreshed),
             Ok(_) => RefreshResult::Overtaken,
-            Err(error) => self.store_failed(slot, "read", &error.to_string()),
+            Err(error) => self.store_failed(slot, "read", &error).await,
         }
     }
 
@@ -232,6 +251,8 @@ impl Vault {
         let now = self.parts.clock.now();
         let before = record.trouble.as_ref();
         let failures = failures(record);
+        let provider = self.parts.providers.get(&record.key.provider);
+        let rotation = provider.map(|provider| &provider.entry.rotation);
         let in_doubt_since = match (&failure, before.and_then(|trouble| trouble.in_doubt_since)) {
             (Failure::Dead(_), _) => None,
             (Failure::InDoubt(_), since) => Some(since.unwrap_or(now)),
@@ -242,8 +263,13 @@ impl Vault {
             _ => ConnectionState::Active,
         };
         let recorded = RefreshFailure {
-            trouble: RefreshTrouble { failures, last_error: failure.summary().to_owned(), in_doubt_since },
-            retry_at: retry_at(&failure, now, backoff, record.access_expires_at),
+            trouble: RefreshTrouble {
+                failures,
+                last_error: failure.summary().to_owned(),
+                needs_operator: matches!(failure, Failure::Operator(_)),
+                in_doubt_since,
+            },
+            retry_at: retry_at(&failure, rotation, now, backoff, record.access_expires_at),
             state: state.clone(),
         };
         let stored = self.parts.store.fail_refresh(record.id.clone(), record.generation, recorded.clone()).await;
@@ -264,10 +290,17 @@ impl Vault {
         self.publish(slot, &failed, RefreshResult::Failed(failure.word()))
     }
 
-    /// Nothing was sent. The worker leaves the store alone for a while; requests go on with what is in memory.
-    fn store_failed(&self, slot: &Slot, what: &str, error: &str) -> RefreshResult {
-        error!(operation = "refresh", connection = %slot.key, what, error, "the store failed");
-        self.pause_schedule();
+    /// Nothing was sent. The store is left alone for a while, and requests go on with what is in memory.
+    async fn store_failed(&self, slot: &Slot, what: &str, error: &StoreError) -> RefreshResult {
+        error!(operation = "refresh", connection = %slot.key, what, %error);
+        let until = self.parts.clock.now().plus(STORE_PAUSE);
+        slot.publish(slot.live().postponed(until, error.to_string()));
+        if matches!(error, StoreError::Corrupt(_)) {
+            // This record alone is the trouble.
+            let _ = self.parts.store.postpone_refresh(slot.key.clone(), until).await;
+        } else {
+            self.pause_schedule(until);
+        }
         RefreshResult::Failed("store")
     }
 
@@ -291,17 +324,25 @@ fn failures(record: &ConnectionRecord) -> u32 {
     record.trouble.as_ref().map_or(0, |trouble| trouble.failures).saturating_add(1)
 }
 
+/// An exchange with a token endpoint that a stop waits for.
+pub struct WorkUnderWay(Arc<Vault>);
+
+impl Drop for WorkUnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.send_modify(|count| *count -= 1);
+    }
+}
+
 /// A refresh under way. However it ends, also by a panic, the next one may begin: whether anybody waited for it does
 /// not matter.
-struct UnderWay {
-    vault: Arc<Vault>,
+struct Running {
+    work: WorkUnderWay,
     slot: Arc<Slot>,
 }
 
-impl Drop for UnderWay {
+impl Drop for Running {
     fn drop(&mut self) {
         *self.slot.refresh.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.vault.under_way.send_modify(|count| *count -= 1);
     }
 }
 

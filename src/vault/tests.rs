@@ -156,12 +156,21 @@ impl Bench {
 
     /// Moves the clock each time that somebody waits on it, until `done`.
     async fn keep_time<T>(&self, step: Duration, done: impl Future<Output = T>) -> T {
+        self.keep_time_for(1, step, done).await
+    }
+
+    /// The same for a request: it waits on the clock itself, so what counts is whether the refresh does too.
+    async fn keep_time_of_request<T>(&self, step: Duration, done: impl Future<Output = T>) -> T {
+        self.keep_time_for(2, step, done).await
+    }
+
+    async fn keep_time_for<T>(&self, sleepers: usize, step: Duration, done: impl Future<Output = T>) -> T {
         tokio::pin!(done);
         loop {
             tokio::select! {
                 biased;
                 result = &mut done => return result,
-                () = tokio::task::yield_now() => if self.clock.sleepers() > 0 { self.clock.advance(step) },
+                () = tokio::task::yield_now() => if self.clock.sleepers() >= sleepers { self.clock.advance(step) },
             }
         }
     }
@@ -265,7 +274,7 @@ async fn what_was_not_sent_is_sent_again_after_1_2_and_4_seconds() {
     let bench = Bench::new("quickbooks", script).await;
     bench.clock.advance(HOUR);
     let began = bench.clock.now();
-    let token = bench.keep_time(Duration::from_millis(500), bench.token()).await;
+    let token = bench.keep_time_of_request(Duration::from_millis(500), bench.token()).await;
     assert_eq!(token.unwrap(), "at2");
     assert_eq!(bench.requests(), 4);
     let took = bench.clock.now().since(began);
@@ -276,14 +285,14 @@ async fn what_was_not_sent_is_sent_again_after_1_2_and_4_seconds() {
 async fn a_lost_reply_is_repeated_where_that_is_harmless() {
     let bench = Bench::new("google", [Scripted::Lost, Scripted::Status(500, ""), grant("at2", None)]).await;
     bench.clock.advance(HOUR);
-    assert_eq!(bench.keep_time(Duration::from_secs(1), bench.token()).await.unwrap(), "at2");
+    assert_eq!(bench.keep_time_of_request(Duration::from_secs(1), bench.token()).await.unwrap(), "at2");
     assert_eq!(bench.requests(), 3);
 }
 
 #[tokio::test]
 async fn a_lost_reply_of_a_strict_provider_leaves_the_connection_in_doubt() {
     for lost in [Scripted::Lost, Scripted::Status(500, ""), Scripted::Status(200, "<html>")] {
-        let bench = Bench::new("github", [lost, grant("at2", Some("rt2"))]).await;
+        let bench = Bench::new("quickbooks", [lost, grant("at2", Some("rt2"))]).await;
         bench.clock.advance(HOUR - Duration::from_secs(200));
         assert_eq!(bench.token().await.unwrap(), "at1");
         bench.vault.settled().await;
@@ -321,12 +330,8 @@ async fn only_a_definite_refusal_ends_a_connection_and_nothing_is_deleted() {
 
 #[tokio::test]
 async fn other_refusals_keep_the_grant_and_back_off() {
-    let refusals = [
-        Scripted::Status(401, "{\"error\":\"invalid_client\"}"),
-        Scripted::Status(403, "<html>firewall</html>"),
-        Scripted::Status(400, "<html>"),
-        Scripted::Status(429, ""),
-    ];
+    let refusals =
+        [Scripted::Status(403, "<html>firewall</html>"), Scripted::Status(400, "<html>"), Scripted::Status(429, "")];
     for refusal in refusals {
         let bench = Bench::new("quickbooks", [refusal, grant("at2", None)]).await;
         bench.clock.advance(HOUR);
@@ -337,6 +342,99 @@ async fn other_refusals_keep_the_grant_and_back_off() {
         bench.clock.advance(retry_after);
         assert_eq!(bench.token().await.unwrap(), "at2");
     }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_registration_is_the_operators_and_keeps_the_grant() {
+    let bench =
+        Bench::new("quickbooks", [Scripted::Status(401, "{\"error\":\"invalid_client\"}"), grant("at2", None)]).await;
+    bench.clock.advance(HOUR);
+    let reason = "HTTP 401 with error invalid_client".to_owned();
+    assert_eq!(bench.token().await, Err(TokenError::Operator { reason }));
+    assert_eq!(bench.stored().await.state, ConnectionState::Active);
+    bench.clock.advance(Duration::from_secs(5));
+    assert_eq!(bench.token().await.unwrap(), "at2", "mended");
+}
+
+/// A refresh ends earlier access tokens there: the one in use may be dead, so its end is not waited for.
+#[tokio::test]
+async fn in_doubt_where_a_refresh_ends_earlier_tokens_it_is_asked_again_at_once() {
+    let bench = Bench::new("github", [Scripted::Lost, grant("at2", Some("rt2"))]).await;
+    bench.clock.advance(HOUR - Duration::from_secs(200));
+    assert_eq!(bench.token().await.unwrap(), "at1");
+    bench.vault.settled().await;
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.token().await.unwrap(), "at1");
+    bench.vault.settled().await;
+    assert_eq!(bench.token().await.unwrap(), "at2");
+}
+
+#[tokio::test]
+async fn a_lifetime_counts_from_when_the_request_was_sent() {
+    let bench = Bench::new("quickbooks", [grant("at2", None)]).await;
+    bench.provider.gate.forget_permits(1000);
+    bench.clock.advance(HOUR);
+    let sent_at = bench.clock.now();
+    let _ = tokio::time::timeout(Duration::from_millis(50), bench.token()).await;
+    bench.clock.advance(Duration::from_secs(50));
+    bench.provider.gate.add_permits(1);
+    bench.vault.settled().await;
+    assert_eq!(bench.stored().await.access_expires_at, Some(sent_at.plus(HOUR)));
+}
+
+#[tokio::test]
+async fn a_request_does_not_wait_for_ever() {
+    let bench = Bench::new("quickbooks", [grant("at2", None)]).await;
+    bench.provider.gate.forget_permits(1000);
+    bench.clock.advance(HOUR);
+    let began = bench.clock.now();
+    let answer = bench.keep_time(Duration::from_secs(1), bench.token()).await;
+    assert!(matches!(answer, Err(TokenError::Unavailable { .. })), "{answer:?}");
+    let waited = bench.clock.now().since(began);
+    assert!(waited >= Duration::from_secs(30) && waited < Duration::from_secs(33), "{waited:?}");
+    bench.provider.gate.add_permits(1);
+    bench.vault.settled().await;
+    assert_eq!(bench.token().await.unwrap(), "at2", "the refresh went on");
+}
+
+#[tokio::test]
+async fn nothing_is_tried_again_once_the_process_is_to_end() {
+    let bench = Bench::new("quickbooks", [Scripted::NotSent]).await;
+    bench.clock.advance(HOUR);
+    bench.vault.stop();
+    assert!(bench.token().await.is_err());
+    assert_eq!((bench.requests(), bench.vault.under_way()), (1, 0));
+}
+
+/// One damaged record is the trouble of that connection alone.
+#[tokio::test]
+async fn a_damaged_record_does_not_stop_the_others() {
+    let bench = Bench::new("quickbooks", [grant("at2", None)]).await;
+    let raw =
+        rusqlite::Connection::open(bench._home.path().join("store").join(crate::store::sqlite::FILE_NAME)).unwrap();
+    raw.execute(
+        "INSERT INTO connections (id, subject, provider, label, state, captured, generation, access_token_sealed,
+           refresh_due_at, connected_at, intent_attempt)
+         VALUES ('c_bad', 'bad', 'quickbooks', 'default', 'active', '{x', 1, x'00', 1, 1, 'r_1')",
+        [],
+    )
+    .unwrap();
+    drop(raw);
+    assert_eq!(bench.vault.recover().await.unwrap(), 0, "it is left out");
+    assert_eq!(bench.store.connections(None).await.unwrap().len(), 1, "the others are listed");
+    let bad = ConnectionKey { subject: "bad".parse().unwrap(), ..bench.key.clone() };
+    assert!(matches!(bench.vault.token_for(&bad).await, Err(TokenError::Operator { .. })));
+    bench.clock.advance(HOUR - Duration::from_secs(10));
+    let worker = tokio::spawn(Arc::clone(&bench.vault).work());
+    let refreshed = async {
+        while bench.requests() < 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    bench.keep_time(Duration::from_millis(200), refreshed).await;
+    bench.vault.settled().await;
+    worker.abort();
+    assert_eq!(bench.token().await.unwrap(), "at2");
 }
 
 #[tokio::test]

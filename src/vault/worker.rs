@@ -10,9 +10,8 @@ use super::cache::{LiveToken, Slot};
 use super::outcome::Failure;
 use super::{TokenError, Vault};
 use crate::base::clock::Timestamp;
-use crate::model::connection::{ConnectionKey, RefreshTrouble};
+use crate::model::connection::ConnectionKey;
 use crate::store::StoreError;
-use crate::store::record::RefreshFailure;
 use crate::telemetry::health::Part;
 
 /// The longest pause: connections may appear that nobody told us of, and the store's health is looked at.
@@ -89,27 +88,16 @@ impl Vault {
         Ok(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
     }
 
-    /// A connection that cannot even be opened (a key is missing) must not come up again at once, nor stand in the way of
-    /// the others.
+    /// A connection that cannot even be opened (a key is missing, its record is damaged) must not come up again at once,
+    /// nor stand in the way of the others.
     async fn postpone(&self, key: &ConnectionKey, error: &TokenError) -> Result<(), StoreError> {
         error!(operation = "schedule", connection = %key, ?error, "cannot be refreshed");
-        let Some(record) = self.parts.store.connection(key.clone()).await? else { return Ok(()) };
-        let before = record.trouble.as_ref();
-        let failure = RefreshFailure {
-            trouble: RefreshTrouble {
-                failures: before.map_or(0, |trouble| trouble.failures).saturating_add(1),
-                last_error: "it cannot be opened; see the log".to_owned(),
-                in_doubt_since: before.and_then(|trouble| trouble.in_doubt_since),
-            },
-            retry_at: Some(self.parts.clock.now().plus(POSTPONED)),
-            state: record.state.clone(),
-        };
-        self.parts.store.fail_refresh(record.id, record.generation, failure).await.map(|_| ())
+        let until = self.parts.clock.now().plus(POSTPONED);
+        self.parts.store.postpone_refresh(key.clone(), until).await
     }
 
     /// Has the worker leave the store alone for a while.
-    pub(super) fn pause_schedule(&self) {
-        let until = self.parts.clock.now().plus(LONGEST_PAUSE);
+    pub(super) fn pause_schedule(&self, until: Timestamp) {
         self.paused_until.store(until.as_millis(), Ordering::Relaxed);
     }
 

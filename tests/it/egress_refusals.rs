@@ -369,6 +369,36 @@ async fn subjects_without_a_usable_connection() {
     world.stop().await;
 }
 
+/// What two servers would read differently is refused, and the connection ends.
+#[tokio::test]
+async fn bodies_framed_in_two_ways() {
+    let caller = Caller::new().await;
+    let line = "POST /quickbooks/v3/company/0/invoice HTTP/1.1";
+    for framing in [
+        "content-length: 2\r\ntransfer-encoding: chunked\r\n",
+        "content-length: 2\r\ncontent-length: 2\r\n",
+        "content-length: 2, 2\r\n",
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: identity, chunked\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+        "x: y\nz: w\r\n",
+    ] {
+        let answer = caller.raw(line, &format!("host: localhost\r\n{framing}")).await;
+        assert_eq!(answer.status, 400, "{framing:?}: {}", answer.text());
+    }
+    caller.nothing_was_sent().await;
+}
+
+#[tokio::test]
+async fn credentials_that_are_no_text() {
+    let caller = Caller::new().await;
+    let mut request = format!("GET {PATH} HTTP/1.1\r\nhost: localhost\r\nauthorization: abcde").into_bytes();
+    request.extend_from_slice(b"\xc3\xa9fgh\r\n\r\n");
+    let answer = raw(caller.world.files.egress, &request).await;
+    assert_eq!((answer.status, answer.json()["type"].as_str()), (401, Some("urn:sidekey:error:handle-required")));
+    caller.nothing_was_sent().await;
+}
+
 #[tokio::test]
 async fn a_refused_request_with_a_body_does_not_confuse_the_next_one() {
     use tokio::io::AsyncWriteExt;

@@ -314,6 +314,56 @@ async fn a_start_that_cannot_succeed_names_the_remedy() {
     assert!(errors(&output).contains("`sidekey init` writes one to start from"), "{}", errors(&output));
 }
 
+/// The admin socket is never put in the place of something else, or of another server's.
+#[tokio::test]
+async fn what_stands_in_the_place_of_the_admin_socket_is_left_alone() {
+    let files = Files::write(
+        "http://127.0.0.1:1",
+        &Setup { tables: "[admin]\nsocket = \"precious\"\n".to_owned(), ..Setup::default() },
+    );
+    let (config, precious) = (files.config.to_str().expect("text").to_owned(), files.home.path().join("precious"));
+    std::fs::write(&precious, "data").expect("written");
+    let output = sidekey(&["serve", "--config", &config]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors(&output).contains("there is something else; name another path"), "{}", errors(&output));
+    assert_eq!(std::fs::read_to_string(&precious).expect("there"), "data");
+    std::fs::remove_file(&precious).expect("removed");
+    let other = std::os::unix::net::UnixListener::bind(&precious).expect("bound");
+    let output = sidekey(&["serve", "--config", &config]).await;
+    assert!(errors(&output).contains("another process listens there"), "{}", errors(&output));
+    drop(other);
+    let running = Program::start(files, &[], Stdio::null()).await;
+    assert!(out(&sidekey(&["status", "--config", running.config()]).await).starts_with("no connections"));
+}
+
+/// The one who asked may hang up: either nothing was done, or the handle is revoked for callers as it is in the store.
+#[tokio::test]
+async fn a_revocation_that_nobody_waits_for_is_done_wholly_or_not_at_all() {
+    use tokio::io::AsyncWriteExt;
+    let simulator = simulator(3600.0).await;
+    let running = program(&simulator).await;
+    running.connect("quickbooks", "alice").await;
+    for _ in 0..20 {
+        let answer =
+            out(&sidekey(&["handle", "issue", "--subject", "alice", "--json", "--config", running.config()]).await);
+        let issued: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        let (id, handle) = (issued["id"].as_str().expect("there"), issued["handle"].as_str().expect("there"));
+        let mut admin =
+            tokio::net::UnixStream::connect(running.files.data().join("admin.sock")).await.expect("connected");
+        let request = format!("DELETE /v1/handles/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        admin.write_all(request.as_bytes()).await.expect("sent");
+        pause(Duration::from_micros(100 * round)).await;
+        drop(admin);
+        pause(Duration::from_millis(20)).await;
+        let works = running.call(handle).await == 200;
+        let stored = rusqlite::Connection::open(running.files.data().join("sidekey.db")).expect("opens");
+        let revoked_at: Option<i64> =
+            stored.query_row("SELECT revoked_at FROM handles WHERE id = ?1", [id], |row| row.get(0)).expect("there");
+        assert_eq!(works, revoked_at.is_none(), "round {round}");
+    }
+    simulator.stop().await;
+}
+
 /// A wrong key opens nothing, and says which key is wanted.
 #[tokio::test]
 async fn a_lost_key_is_reported_and_destroys_nothing() {

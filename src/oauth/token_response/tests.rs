@@ -93,6 +93,9 @@ fn only_a_definite_refusal_is_a_verdict_on_the_grant() {
     assert_eq!(verdict("quickbooks", 302, ""), Verdict::Misbehaved);
     assert_eq!(verdict("quickbooks", 500, ""), Verdict::Unknown);
     assert_eq!(verdict("quickbooks", 503, "<html>"), Verdict::Unknown);
+    assert_eq!(verdict("quickbooks", 500, r#"{"error":"server_error"}"#), Verdict::Unknown);
+    assert_eq!(verdict("microsoft", 503, r#"{"error":"temporarily_unavailable"}"#), Verdict::Unknown);
+    assert_eq!(verdict("quickbooks", 500, r#"{"error":"invalid_grant"}"#), permanent);
     assert_eq!(verdict("quickbooks", 429, ""), Verdict::Throttled);
     assert_eq!(verdict("microsoft", 400, r#"{"error":"interaction_required"}"#), permanent);
 }

@@ -1,5 +1,8 @@
 //! Who is calling: a handle in the place of the provider's token, or the fixed subject for callers without one.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
@@ -33,7 +36,12 @@ pub enum CallerError {
 
 /// Which values of `Host` are ours.
 #[derive(Clone, Debug)]
-pub struct OwnHosts(pub Vec<String>);
+pub struct OwnHosts {
+    /// Further ones.
+    pub listed: Vec<String>,
+    /// Our own address, which nearly every caller uses.
+    pub usual: String,
+}
 
 impl OwnHosts {
     /// The one `Host` of a request, if it is ours. Loopback names and addresses are, with any port.
@@ -41,12 +49,16 @@ impl OwnHosts {
         let mut hosts = headers.get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(CallerError::BadHost) };
         let host = host.to_str().map_err(|_| CallerError::BadHost)?;
+        if host == self.usual {
+            return Ok(host);
+        }
         let (name, port) = split_port(host).ok_or(CallerError::BadHost)?;
         let port_is_number = port.is_none_or(|port| port.parse::<u16>().is_ok());
         if !port_is_number || !is_host_name(name) {
             return Err(CallerError::BadHost);
         }
-        let is_listed = || self.0.iter().any(|own| own.eq_ignore_ascii_case(host) || own.eq_ignore_ascii_case(name));
+        let is_listed =
+            || self.listed.iter().any(|own| own.eq_ignore_ascii_case(host) || own.eq_ignore_ascii_case(name));
         if is_loopback_name(name) || is_listed() { Ok(host) } else { Err(CallerError::ForeignHost) }
     }
 }
@@ -78,6 +90,8 @@ fn is_loopback_name(name: &str) -> bool {
         || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// Finds the connection that a request may use.
 pub fn identify(
     headers: &HeaderMap,
@@ -87,7 +101,7 @@ pub fn identify(
     fixed_subject: Option<&Subject>,
     now: Timestamp,
 ) -> Result<ConnectionKey, CallerError> {
-    if headers.get("sec-fetch-site").is_some_and(|site| site != "none") {
+    if headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "none") {
         return Err(CallerError::Browser);
     }
     let mut presented = None;
@@ -119,20 +133,21 @@ pub fn identify(
 }
 
 /// The handle-shaped part of a credential: of `Bearer X`, `token X` and plain `X`, and of either half of `Basic`.
-fn handle_in(value: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(value).ok()?.trim();
-    let credential = text.split_once(' ').map_or(text, |(_, rest)| rest.trim_start());
-    if text.len() > 6 && text[..6].eq_ignore_ascii_case("basic ") {
+fn handle_in(value: &[u8]) -> Option<Cow<'_, str>> {
+    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
+    let credential = memchr::memchr(b' ', text.as_bytes()).map_or(text, |space| text[space..].trim_ascii_start());
+    if text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic ")) {
         let decoded = STANDARD.decode(credential).ok()?;
         let pair = std::str::from_utf8(&decoded).ok()?;
-        return pair.split(':').find(|half| is_handle_shaped(half.as_bytes())).map(str::to_owned);
+        return pair.split(':').find(|half| is_handle_shaped(half.as_bytes())).map(|half| Cow::Owned(half.to_owned()));
     }
-    is_handle_shaped(credential.as_bytes()).then(|| credential.to_owned())
+    is_handle_shaped(credential.as_bytes()).then_some(Cow::Borrowed(credential))
 }
 
 /// Whether a text looks like a handle, or holds one.
 pub fn is_handle_shaped(bytes: &[u8]) -> bool {
-    memmem::find(bytes, MARKER.as_bytes()).is_some()
+    static MARKER_FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(MARKER));
+    MARKER_FINDER.find(bytes).is_some()
 }
 
 #[cfg(test)]
@@ -144,7 +159,9 @@ mod tests {
         hosts.iter().for_each(|host| {
             headers.append(HOST, host.parse().expect("a value"));
         });
-        OwnHosts(vec!["sidekey:8701".to_owned(), "proxy.pod".to_owned()]).check(&headers).map(str::to_owned)
+        OwnHosts { listed: vec!["sidekey:8701".to_owned(), "proxy.pod".to_owned()], usual: "127.0.0.1:8701".to_owned() }
+            .check(&headers)
+            .map(str::to_owned)
     }
 
     #[test]
@@ -179,16 +196,16 @@ mod tests {
         for value in
             [format!("Bearer {handle}"), format!("bearer   {handle}"), format!("token {handle}"), handle.clone()]
         {
-            assert_eq!(handle_in(value.as_bytes()), Some(handle.clone()), "{value}");
+            assert_eq!(handle_in(value.as_bytes()).as_deref(), Some(handle.as_str()), "{value}");
         }
         for pair in [format!("x-access-token:{handle}"), format!("{handle}:x")] {
             assert_eq!(
-                handle_in(format!("Basic {}", STANDARD.encode(&pair)).as_bytes()),
-                Some(handle.clone()),
+                handle_in(format!("Basic {}", STANDARD.encode(&pair)).as_bytes()).as_deref(),
+                Some(handle.as_str()),
                 "{pair}"
             );
         }
-        for other in ["Bearer placeholder", "", "Basic !!", "Bearer", "Basic"] {
+        for other in ["Bearer placeholder", "", "Basic !!", "Bearer", "Basic", "abcdeéfgh", "é", "basié x"] {
             assert_eq!(handle_in(other.as_bytes()), None, "{other}");
         }
     }

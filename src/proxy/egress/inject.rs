@@ -1,28 +1,11 @@
 //! The headers that go out: nothing that the caller brought as credential, and exactly one of ours.
 
-use http::header::{
-    AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, ORIGIN, PROXY_AUTHORIZATION, REFERER,
-};
+use http::header::{HOST, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::caller::is_handle_shaped;
 use crate::catalogue::{Api, template};
 use crate::vault::LiveToken;
-
-/// Headers that never leave: credentials of any kind, and what speaks of the caller's surroundings.
-const REMOVED: [HeaderName; 6] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, FORWARDED, ORIGIN, REFERER];
-const REMOVED_BY_NAME: [&str; 9] = [
-    "x-api-key",
-    "x-real-ip",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method-override",
-    "x-method-override",
-    "x-client-cert",
-    "sec-fetch-site",
-    "sec-fetch-mode",
-];
-const REMOVED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-sidekey-"];
 
 /// Why a request cannot go out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,25 +18,39 @@ pub enum InjectError {
     Header(String),
 }
 
+/// Headers that never leave: credentials of any kind, and what speaks of the caller's surroundings.
 fn is_removed(name: &str) -> bool {
-    REMOVED.iter().any(|removed| removed == name)
-        || REMOVED_BY_NAME.contains(&name)
-        || REMOVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    match name {
+        "authorization" | "proxy-authorization" | "cookie" | "forwarded" | "origin" | "referer" => true,
+        "x-api-key" | "private-token" | "job-token" | "deploy-token" => true,
+        "x-real-ip" | "x-original-url" | "x-rewrite-url" => true,
+        "x-http-method-override" | "x-method-override" | "x-client-cert" => true,
+        "sec-fetch-site" | "sec-fetch-mode" => true,
+        _ => name.starts_with("x-forwarded-") || name.starts_with("x-sidekey-"),
+    }
 }
 
 /// Looks for what must be refused, before anything is sent. `target` is the path and query that will go out.
 pub fn inspect(headers: &http::HeaderMap, credential: &HeaderName, target: &str) -> Result<(), InjectError> {
     for (name, value) in headers {
         let text = name.as_str();
-        if text.contains('_') && (is_removed(&text.replace('_', "-")) || text.replace('_', "-") == credential.as_str())
+        if memchr::memchr(b'_', text.as_bytes()).is_some()
+            && (is_removed(&text.replace('_', "-")) || text.replace('_', "-") == credential.as_str())
         {
             return Err(InjectError::OddHeaderName);
         }
-        if name != credential && !is_removed(text) && is_handle_shaped(value.as_bytes()) {
+        if name != credential && !is_removed(text) && holds_handle(value.as_bytes()) {
             return Err(InjectError::HandleWouldLeave);
         }
     }
-    if is_handle_shaped(target.as_bytes()) { Err(InjectError::HandleWouldLeave) } else { Ok(()) }
+    if holds_handle(target.as_bytes()) { Err(InjectError::HandleWouldLeave) } else { Ok(()) }
+}
+
+/// Whether a handle stands there, as it is or percent-encoded.
+fn holds_handle(bytes: &[u8]) -> bool {
+    let is_encoded = memchr::memchr(b'%', bytes).is_some();
+    is_handle_shaped(bytes)
+        || (is_encoded && is_handle_shaped(&percent_encoding::percent_decode(bytes).collect::<Vec<u8>>()))
 }
 
 /// Rewrites the headers of the request that goes to the provider.
@@ -63,7 +60,8 @@ pub fn inject(
     token: &LiveToken,
     authority: &HeaderValue,
 ) -> Result<(), InjectError> {
-    let removed: Vec<HeaderName> = request.headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
+    let goes = |name: &&HeaderName| **name != api.credential.header && is_removed(name.as_str());
+    let removed: Vec<HeaderName> = request.headers.keys().filter(goes).cloned().collect();
     for name in &removed {
         request.remove_header(name);
     }
@@ -78,18 +76,20 @@ pub fn inject(
             .map_err(|_| InjectError::Header(format!("{name} cannot be built from what was captured")))?;
         set(request, name, value)?;
     }
+    // After these, so that nothing declared or sent can stand in its place.
+    set(request, &api.credential.header, credential)?;
     for (name, value) in &api.default {
         if !request.headers.contains_key(name) {
             set(request, name, value.clone())?;
         }
     }
-    // Last, so that nothing declared or sent can stand in its place.
-    set(request, &api.credential.header, credential)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
+    use http::header::AUTHORIZATION;
 
     use super::*;
     use crate::model::handle::MARKER;
@@ -113,6 +113,9 @@ mod tests {
         assert_eq!(inspected("x-echo", &handle, "/"), Err(InjectError::HandleWouldLeave));
         assert_eq!(inspected("accept", "a", &format!("/x?token={handle}")), Err(InjectError::HandleWouldLeave));
         assert_eq!(inspected("accept", "a", &format!("/{handle}/x")), Err(InjectError::HandleWouldLeave));
+        let encoded = handle.replace('_', "%5F");
+        assert_eq!(inspected("accept", "a", &format!("/{encoded}/x")), Err(InjectError::HandleWouldLeave));
+        assert_eq!(inspected("x-echo", &encoded, "/"), Err(InjectError::HandleWouldLeave));
         assert_eq!(inspected("authorization", &handle, "/"), Ok(()), "there it is replaced");
         assert_eq!(inspected("cookie", &handle, "/"), Ok(()), "there it is removed");
     }

@@ -30,13 +30,17 @@ pub enum PolicyError {
 pub fn outgoing(api: &Api, target: &Target<'_>, captured: &Captured) -> Result<String, PolicyError> {
     let segments = &target.segments[1..];
     let filled = allowed(&api.paths, segments, captured)?;
-    for (index, _) in segments.iter().enumerate().filter(|(_, segment)| has_encoded_slash(segment)) {
+    let with_encoded_slash = |(_, segment): &(usize, &&str)| target.is_encoded && has_encoded_slash(segment);
+    for (index, _) in segments.iter().enumerate().filter(with_encoded_slash) {
         let opted_in = |prefix: &PathPrefix| prefix.0.len() <= index && fill(prefix, segments, captured).is_ok();
         if !api.encoded_slash_paths.iter().any(opted_in) {
             return Err(PolicyError::EncodedSlash);
         }
     }
-    let mut path = String::with_capacity(256);
+    let query_length = target.query.map_or(0, |query| query.len() + 1);
+    let filled_length: usize = filled.iter().map(|(_, value)| value.len()).sum();
+    let path_length: usize = segments.iter().map(|segment| segment.len() + 1).sum();
+    let mut path = String::with_capacity(api.base_path.len() + path_length + filled_length + query_length + 1);
     path.push_str(&api.base_path);
     for (index, segment) in segments.iter().enumerate() {
         path.push('/');
@@ -50,8 +54,10 @@ pub fn outgoing(api: &Api, target: &Target<'_>, captured: &Captured) -> Result<S
         path.push_str(query);
     }
     // Whatever was not filled in by now is no placeholder of ours, and braces do not belong into a path.
-    let end_of_path = path.find('?').unwrap_or(path.len());
-    if path[..end_of_path].contains(['{', '}']) { Err(PolicyError::NotAllowed) } else { Ok(path) }
+    let bytes = path.as_bytes();
+    let end_of_path = memchr::memchr(b'?', bytes).unwrap_or(bytes.len());
+    let has_braces = memchr::memchr2(b'{', b'}', &bytes[..end_of_path]).is_some();
+    if has_braces { Err(PolicyError::NotAllowed) } else { Ok(path) }
 }
 
 type Filled<'c> = Vec<(usize, &'c str)>;
@@ -98,6 +104,9 @@ fn fill<'c>(prefix: &PathPrefix, segments: &[&str], captured: &'c Captured) -> R
 /// Whether a segment stands for the connection's own value: a placeholder (`0`, the name, the name in braces), or the
 /// value itself; raw or percent-encoded.
 fn means(segment: &str, name: &str, value: &str) -> bool {
+    if segment == "0" || segment == value {
+        return true;
+    }
     let decoded = percent_decode_str(segment).decode_utf8_lossy();
     let in_braces = decoded.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     decoded == "0" || decoded == name || in_braces == Some(name) || decoded == value

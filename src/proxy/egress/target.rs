@@ -12,6 +12,8 @@ pub struct Target<'r> {
     pub segments: Vec<&'r str>,
     /// The query, as it was sent.
     pub query: Option<&'r str>,
+    /// Whether anything in the path is percent-encoded.
+    pub is_encoded: bool,
 }
 
 /// Why a target is refused.
@@ -56,27 +58,51 @@ pub fn parse(raw: &[u8]) -> Result<Target<'_>, TargetError> {
     if !text.starts_with('/') || text.starts_with("//") {
         return Err(TargetError::NotOriginForm);
     }
-    let (path, query) = match text.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    let (path, query) = match memchr::memchr(b'?', raw) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     };
     let query_is_plain = query.unwrap_or_default().bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if !path.bytes().all(is_path_byte) || !query_is_plain {
+    let mut is_plain = true;
+    let mut is_encoded = false;
+    for &byte in path.as_bytes() {
+        is_plain &= IS_PATH_BYTE[usize::from(byte)];
+        is_encoded |= byte == b'%';
+    }
+    if !is_plain || !query_is_plain {
         return Err(TargetError::OddByte);
     }
-    let segments: Vec<&str> = path[1..].split('/').collect();
-    let (last, inner) = segments.split_last().ok_or(TargetError::NotOriginForm)?;
-    if inner.iter().any(|segment| segment.is_empty()) {
-        return Err(TargetError::EmptySegment);
+    let mut segments = Vec::with_capacity(8);
+    let mut begin = 1;
+    for slash in memchr::memchr_iter(b'/', &path.as_bytes()[1..]) {
+        if slash + 1 == begin {
+            return Err(TargetError::EmptySegment);
+        }
+        segments.push(&path[begin..slash + 1]);
+        begin = slash + 2;
     }
-    inner.iter().chain([last]).try_for_each(|segment| check_segment(segment))?;
-    Ok(Target { segments, query })
+    segments.push(&path[begin..]);
+    let check = if is_encoded { check_segment } else { check_dots };
+    segments.iter().try_for_each(|segment| check(segment))?;
+    Ok(Target { segments, query, is_encoded })
 }
 
 /// RFC 3986 `pchar` and the slash, and braces, which a caller may send in a placeholder such as `{realm_id}`.
-fn is_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/%-._~!$&'()*+,;=:@{}".contains(&byte)
-}
+const IS_PATH_BYTE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let punctuation = b"/%-._~!$&'()*+,;=:@{}";
+    let mut index = 0;
+    while index < punctuation.len() {
+        table[punctuation[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 fn check_segment(segment: &str) -> Result<(), TargetError> {
     if segment.contains('%') {
@@ -90,6 +116,9 @@ fn check_segment(segment: &str) -> Result<(), TargetError> {
 
 /// `..;x` is a dot segment to servers that know path parameters.
 fn check_dots(piece: &str) -> Result<(), TargetError> {
+    if !piece.starts_with('.') {
+        return Ok(());
+    }
     let name = piece.split_once(';').map_or(piece, |(name, _)| name);
     if name == "." || name == ".." { Err(TargetError::DotSegment) } else { Ok(()) }
 }
@@ -115,7 +144,9 @@ fn check_encoding(segment: &[u8]) -> Result<(), TargetError> {
 
 /// Whether a segment holds an encoded slash.
 pub fn has_encoded_slash(segment: &str) -> bool {
-    segment.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"%2f"))
+    let bytes = segment.as_bytes();
+    memchr::memchr_iter(b'%', bytes)
+        .any(|at| bytes.get(at..at + 3).is_some_and(|three| three.eq_ignore_ascii_case(b"%2f")))
 }
 
 #[cfg(test)]

@@ -37,7 +37,14 @@ fn a_captured_host_must_be_within_bounds() {
 
 #[test]
 fn an_access_token_parameter_is_seen_in_any_spelling() {
-    for query in ["access_token=x", "a=b&access_token", "ACCESS_TOKEN=1", "access%5Ftoken=1"] {
+    for query in [
+        "access_token=x",
+        "a=b&access_token",
+        "ACCESS_TOKEN=1",
+        "access%5Ftoken=1",
+        "a=1;access_token=1",
+        "private_token=x",
+    ] {
         assert!(has_access_token(query), "{query}");
     }
     assert!(!has_access_token("a=access_token&my_access_token=1"));

@@ -62,8 +62,8 @@ pub fn of_subject(db: &Connection, subject: Option<&Subject>) -> rusqlite::Resul
         "SELECT * FROM connections WHERE deleted_at IS NULL AND (?1 IS NULL OR subject = ?1)
          ORDER BY subject, provider, label",
     )?
-    .query_map([subject.map(Subject::as_str)], record)?
-    .collect()
+    .query_map([subject.map(Subject::as_str)], record)
+    .and_then(readable)
 }
 
 pub fn count(db: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
@@ -75,14 +75,16 @@ pub fn due(db: &Connection, until: Timestamp, limit: usize) -> rusqlite::Result<
     db.prepare_cached(
         "SELECT subject, provider, label FROM connections
          WHERE deleted_at IS NULL AND state = 'active' AND refresh_due_at <= ?1
+           AND (intent_attempt IS NULL OR in_doubt_since IS NOT NULL) -- not those under way
          ORDER BY refresh_due_at LIMIT ?2",
     )?
-    .query_map(params![until.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], key)?
-    .collect()
+    .query_map(params![until.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], key)
+    .and_then(readable)
 }
 
 pub fn next_due(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
-    let sql = "SELECT min(refresh_due_at) FROM connections WHERE deleted_at IS NULL AND state = 'active'";
+    let sql = "SELECT min(refresh_due_at) FROM connections WHERE deleted_at IS NULL AND state = 'active'
+               AND (intent_attempt IS NULL OR in_doubt_since IS NOT NULL)";
     let next: Option<i64> = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
     Ok(next.map(Timestamp::from_millis))
 }
@@ -116,7 +118,7 @@ pub fn complete_refresh(db: &mut Connection, id: &str, at: u64, new: &RefreshedT
                refresh_due_at = :refresh_due_at,
                scopes = coalesce(:scopes, scopes), captured = json_patch(captured, :captured),
                intent_attempt = NULL, intent_started_at = NULL, intent_refresh_token_digest = NULL,
-               refresh_failures = 0, refresh_error = NULL, in_doubt_since = NULL, refreshed_at = :refreshed_at
+               refresh_failures = 0, refresh_error = NULL, refresh_needs_operator = 0, in_doubt_since = NULL, refreshed_at = :refreshed_at
              WHERE id = :id AND generation = :generation AND deleted_at IS NULL",
         )?
         .execute(named_params! {
@@ -142,7 +144,7 @@ pub fn fail_refresh(db: &Connection, id: &str, at: u64, failure: &RefreshFailure
         .prepare_cached(
             "UPDATE connections SET
                state = :state, state_reason = :state_reason, refresh_due_at = :refresh_due_at,
-               refresh_failures = :failures, refresh_error = :error, in_doubt_since = :in_doubt_since,
+               refresh_failures = :failures, refresh_error = :error, refresh_needs_operator = :needs_operator, in_doubt_since = :in_doubt_since,
                intent_attempt = iif(:in_doubt_since IS NULL, NULL, intent_attempt),
                intent_started_at = iif(:in_doubt_since IS NULL, NULL, intent_started_at),
                intent_refresh_token_digest = iif(:in_doubt_since IS NULL, NULL, intent_refresh_token_digest)
@@ -156,9 +158,35 @@ pub fn fail_refresh(db: &Connection, id: &str, at: u64, failure: &RefreshFailure
             ":refresh_due_at": millis(failure.retry_at),
             ":failures": failure.trouble.failures,
             ":error": failure.trouble.last_error,
+            ":needs_operator": failure.trouble.needs_operator,
             ":in_doubt_since": millis(failure.trouble.in_doubt_since),
         })?;
     Ok(changed == 1)
+}
+
+pub fn postpone(db: &Connection, key: &ConnectionKey, until: Timestamp) -> rusqlite::Result<()> {
+    let ConnectionKey { subject, provider, label } = key;
+    db.execute(
+        "UPDATE connections SET refresh_due_at = ?4
+         WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND deleted_at IS NULL",
+        params![subject.as_str(), provider.as_str(), label.as_str(), until.as_millis()],
+    )?;
+    Ok(())
+}
+
+/// All rows that can be read; one that cannot must not hide the others.
+pub fn readable<T>(rows: impl Iterator<Item = rusqlite::Result<T>>) -> rusqlite::Result<Vec<T>> {
+    let mut readable = Vec::new();
+    for row in rows {
+        match row {
+            Ok(row) => readable.push(row),
+            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
+                tracing::error!(operation = "store", %error, "a row cannot be read; it is left out");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(readable)
 }
 
 pub fn interrupted(db: &Connection) -> rusqlite::Result<Vec<ConnectionRecord>> {
@@ -166,8 +194,8 @@ pub fn interrupted(db: &Connection) -> rusqlite::Result<Vec<ConnectionRecord>> {
         "SELECT * FROM connections
          WHERE deleted_at IS NULL AND state = 'active' AND intent_attempt IS NOT NULL AND in_doubt_since IS NULL",
     )?
-    .query_map([], record)?
-    .collect()
+    .query_map([], record)
+    .and_then(readable)
 }
 
 pub fn key(row: &Row<'_>) -> rusqlite::Result<ConnectionKey> {
@@ -182,7 +210,12 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ConnectionRecord> {
     let in_doubt_since = time(row, "in_doubt_since")?;
     let last_error: Option<String> = row.get("refresh_error")?;
     let trouble = match last_error {
-        Some(last_error) => Some(RefreshTrouble { failures: row.get("refresh_failures")?, last_error, in_doubt_since }),
+        Some(last_error) => Some(RefreshTrouble {
+            failures: row.get("refresh_failures")?,
+            last_error,
+            needs_operator: row.get("refresh_needs_operator")?,
+            in_doubt_since,
+        }),
         None => None,
     };
     Ok(ConnectionRecord {

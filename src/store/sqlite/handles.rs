@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::connections::{from_json, json, millis, parsed, time};
+use super::connections::{from_json, json, millis, parsed, readable, time};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::model::handle::HandleRecord;
@@ -25,7 +25,7 @@ pub fn put(db: &Connection, digest: &Digest, handle: &HandleRecord) -> rusqlite:
 }
 
 pub fn all(db: &Connection) -> rusqlite::Result<Vec<(Digest, HandleRecord)>> {
-    db.prepare("SELECT * FROM handles ORDER BY created_at, id")?.query_map([], record)?.collect()
+    db.prepare("SELECT * FROM handles ORDER BY created_at, id")?.query_map([], record).and_then(readable)
 }
 
 pub fn revoke(db: &Connection, id: &str, now: Timestamp) -> rusqlite::Result<bool> {

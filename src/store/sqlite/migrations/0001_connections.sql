@@ -23,6 +23,7 @@ CREATE TABLE connections (
   -- How the last refreshes failed.
   refresh_failures              INTEGER NOT NULL DEFAULT 0,
   refresh_error                 TEXT,
+  refresh_needs_operator        INTEGER NOT NULL DEFAULT 0,
   in_doubt_since                INTEGER,
   connected_at                  INTEGER NOT NULL,
   refreshed_at                  INTEGER,
