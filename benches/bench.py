@@ -174,11 +174,9 @@ def main() -> None:
         with sidekey.running(PROXY_CORE) as program, arrangement.bare(directory, port, PROXY_CORE) as (bare, bare_port):
             sidekey.connect()
             bearer = [f"Authorization: Bearer {sidekey.handle()}"]
-            token = ["Authorization: Bearer " + long_token["access_token"]]
             candidates = [
                 Candidate("bare Pingora", bare, bare_port, bearer),
-                Candidate("bare Pingora, caller sends the token", bare, bare_port, token),
-                Candidate("Sidekey, caller sends a handle", program, sidekey.egress, bearer),
+                Candidate("Sidekey, handle", program, sidekey.egress, bearer),
                 Candidate("Sidekey, fixed subject", program, sidekey.egress, []),
             ]
             compare(candidates, rounds, seconds)

@@ -343,7 +343,7 @@ async fn a_revocation_that_nobody_waits_for_is_done_wholly_or_not_at_all() {
     let simulator = simulator(3600.0).await;
     let running = program(&simulator).await;
     running.connect("quickbooks", "alice").await;
-    for _ in 0..20 {
+    for round in 0..30_u64 {
         let answer =
             out(&sidekey(&["handle", "issue", "--subject", "alice", "--json", "--config", running.config()]).await);
         let issued: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
