@@ -83,7 +83,7 @@ pub struct Parts {
 /// The current access token of every connection.
 pub struct Vault {
     parts: Parts,
-    slots: DashMap<ConnectionKey, Arc<Slot>>,
+    slots: DashMap<ConnectionKey, Arc<Slot>, foldhash::fast::RandomState>,
     /// Requests to the token endpoint of each provider that may be under way at the same time: one that is slow holds up
     /// no other.
     permits: BTreeMap<ProviderName, tokio::sync::Semaphore>,
@@ -110,7 +110,7 @@ impl Vault {
             permits: parts.providers.keys().map(permits).collect(),
             stopping: std::sync::atomic::AtomicBool::new(false),
             parts,
-            slots: DashMap::new(),
+            slots: DashMap::default(),
             changed: tokio::sync::Notify::new(),
             paused_until: std::sync::atomic::AtomicI64::new(i64::MIN),
             under_way: tokio::sync::watch::Sender::new(0),

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::header::{HeaderValue, LINK, LOCATION};
+use http::header::{HOST, HeaderValue, LINK, LOCATION};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -114,7 +114,6 @@ pub struct Context {
 struct Admitted {
     token: Arc<LiveToken>,
     target: String,
-    host: String,
     upstream: Arc<Upstream>,
     addresses: Arc<[SocketAddr]>,
     /// How many of the addresses could not be connected to.
@@ -156,7 +155,7 @@ impl Egress {
         if !METHODS.contains(&request.method.as_str()) {
             return Err(Refusal::Method);
         }
-        let host = self.own_hosts.check(&request.headers).map_err(Refusal::Caller)?;
+        self.own_hosts.check(&request.headers).map_err(Refusal::Caller)?;
         // Pingora repairs odd targets and drops fragments; what counts is what the caller wrote.
         let head = session.as_downstream().to_h1_raw();
         if request.version <= http::Version::HTTP_11 && !framing::is_plain(&head) {
@@ -190,7 +189,7 @@ impl Egress {
         if addresses.is_empty() {
             return Err(Refusal::Unresolved);
         }
-        Ok(Admitted { token, target: outgoing, host: host.to_owned(), upstream, addresses, unreachable: 0 })
+        Ok(Admitted { token, target: outgoing, upstream, addresses, unreachable: 0 })
     }
 
     async fn refuse(&self, session: &mut Session, context: &mut Context, refusal: Refusal) -> u16 {
@@ -293,7 +292,7 @@ impl ProxyHttp for Egress {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
@@ -302,7 +301,8 @@ impl ProxyHttp for Egress {
             if !response.headers.contains_key(&name) {
                 continue;
             }
-            let base = format!("http://{}/{}", admitted.host, route.segment);
+            let host = session.req_header().headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let base = format!("http://{host}/{}", route.segment);
             let rewritten: Vec<HeaderValue> = response
                 .headers
                 .get_all(&name)

@@ -31,7 +31,7 @@ pub struct HandleTable {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    by_digest: DashMap<Digest, Arc<HandleRecord>>,
+    by_digest: DashMap<Digest, Arc<HandleRecord>, foldhash::fast::RandomState>,
 }
 
 impl HandleTable {

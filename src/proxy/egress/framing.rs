@@ -4,23 +4,36 @@
 /// Whether a raw head ends its lines with CR LF and frames the body in one way: one `Content-Length` of digits, or one
 /// `Transfer-Encoding` that is `chunked`, or neither.
 pub fn is_plain(head: &[u8]) -> bool {
-    let bare_line_feed = memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r');
-    if bare_line_feed {
-        return false;
-    }
-    let (mut lengths, mut encodings, mut plain) = (0, 0, true);
-    for line in head.split(|byte| *byte == b'\n').skip(1) {
-        let Some(colon) = memchr::memchr(b':', line) else { continue };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.eq_ignore_ascii_case(b"content-length") {
-            lengths += 1;
-            plain &= !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            encodings += 1;
-            plain &= value.eq_ignore_ascii_case(b"chunked");
+    let (mut begin, mut framings) = (0, 0);
+    for end in memchr::memchr_iter(b'\n', head) {
+        let line = &head[begin..end];
+        begin = end + 1;
+        if line.last() != Some(&b'\r') {
+            return false;
+        }
+        // Of all lines only two kinds matter; their first letters leave few to look at.
+        if matches!(line[0], b'c' | b'C' | b't' | b'T') {
+            match frames_body(line) {
+                Some(true) => framings += 1,
+                Some(false) => return false,
+                None => {}
+            }
         }
     }
-    plain && lengths + encodings <= 1
+    framings <= 1
+}
+
+/// Whether a header line frames the body, and if so, whether in a way that all servers read alike.
+fn frames_body(line: &[u8]) -> Option<bool> {
+    let colon = memchr::memchr(b':', line)?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    if name.eq_ignore_ascii_case(b"content-length") {
+        Some(!value.is_empty() && value.iter().all(u8::is_ascii_digit))
+    } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        Some(value.eq_ignore_ascii_case(b"chunked"))
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
