@@ -5,6 +5,7 @@ import asyncio
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -185,6 +186,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # So that everything that was started is stopped as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: told to stop"))
     try:
         main()
     except Failed as failed:

@@ -73,9 +73,8 @@ pub fn peer(url: &SafeUrl, address: SocketAddr, timeouts: &Timeouts) -> HttpPeer
     options.total_connection_timeout = Some(timeouts.connect);
     options.read_timeout = Some(timeouts.read);
     options.write_timeout = Some(timeouts.write);
-    // An idle connection is kept until the server closes it, which Pingora notices; a timer for each would cost more than
-    // it saves.
-    options.idle_timeout = None;
+    // Shorter than what servers, and what drops connections silently on the way, grant an idle one.
+    options.idle_timeout = Some(Duration::from_secs(50));
     options.alpn = ALPN::H1;
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
     peer
