@@ -144,7 +144,7 @@ impl Egress {
         }
         let own_hosts = OwnHosts {
             listed: parts.hosts.clone(),
-            usual: if parts.listen.ip().is_loopback() { parts.listen.to_string() } else { String::new() },
+            usual: parts.listen.ip().is_loopback().then(|| parts.listen.to_string()),
         };
         Self { parts, own_hosts, routes }
     }

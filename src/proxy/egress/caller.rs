@@ -40,7 +40,7 @@ pub struct OwnHosts {
     /// Further ones.
     pub listed: Vec<String>,
     /// Our own address, which nearly every caller uses.
-    pub usual: String,
+    pub usual: Option<String>,
 }
 
 impl OwnHosts {
@@ -49,7 +49,7 @@ impl OwnHosts {
         let mut hosts = headers.get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(CallerError::BadHost) };
         let host = host.to_str().map_err(|_| CallerError::BadHost)?;
-        if host == self.usual {
+        if self.usual.as_deref() == Some(host) {
             return Ok(host);
         }
         let (name, port) = split_port(host).ok_or(CallerError::BadHost)?;
@@ -159,9 +159,12 @@ mod tests {
         hosts.iter().for_each(|host| {
             headers.append(HOST, host.parse().expect("a value"));
         });
-        OwnHosts { listed: vec!["sidekey:8701".to_owned(), "proxy.pod".to_owned()], usual: "127.0.0.1:8701".to_owned() }
-            .check(&headers)
-            .map(str::to_owned)
+        OwnHosts {
+            listed: vec!["sidekey:8701".to_owned(), "proxy.pod".to_owned()],
+            usual: Some("127.0.0.1:8701".to_owned()),
+        }
+        .check(&headers)
+        .map(str::to_owned)
     }
 
     #[test]
@@ -186,6 +189,9 @@ mod tests {
         for bad in ["a@b", "a/b", "[::1", "[::1]x", "", "a b", "localhost:", "localhost:99999", ":80"] {
             assert_eq!(check(&[bad]), Err(CallerError::BadHost), "{bad}");
         }
+        let beyond_loopback = OwnHosts { listed: Vec::new(), usual: None };
+        let empty = HeaderMap::from_iter([(HOST, "".parse().expect("a value"))]);
+        assert_eq!(beyond_loopback.check(&empty), Err(CallerError::BadHost));
         assert_eq!(check(&[]), Err(CallerError::BadHost));
         assert_eq!(check(&["localhost", "localhost"]), Err(CallerError::BadHost));
     }
