@@ -1,7 +1,8 @@
 """What tests ask for.
 
 Each test gets a Sidekey of its own, with its own store and ports. After each test, Sidekey's log and its data directory
-are searched for every secret that existed at the providers and for every handle: none may be there.
+are searched for every secret that existed at the providers, and for every handle and token that Sidekey gave out: none may
+be there.
 """
 
 import os
@@ -9,18 +10,25 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
+from fronts import DOCUMENT_FILES, notion_front
 from harness import oidc_provider
 from harness.browser import Browser
 from harness.leaks import assert_no_secrets_in_files
+from harness.mcp_http_server import McpHttpServer
 from harness.oidc_provider import OidcProvider
+from harness.ports import free_ports
 from harness.program import Program
-from harness.sidekey import Addresses, Registration, Sidekey
+from harness.sdk_client import Identity, SdkClient, Setup, StartClient
+from harness.sidekey import Addresses, Registration, Sidekey, StartSidekey
 from harness.simulator import Simulator
-
-StartSidekey = Callable[..., Sidekey]
+from harness.toml import Tables, merged
+from harness.user import REDIRECT_URI, User
+from servers import shared_notion_server
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +72,7 @@ def oidc(addresses: Addresses) -> Iterator[OidcProvider]:
 
 @pytest.fixture
 def start_sidekey(addresses: Addresses) -> Iterator[StartSidekey]:
-    """Starts the Sidekey of this test: `start_sidekey(registrations, secrets, fixed_subject=None)`.
+    """Starts the Sidekey of this test: `start_sidekey(registrations, secrets, **how)`, where `how` is for `Sidekey`.
 
     `secrets` tells afterwards what must not be in its log and its data directory.
     """
@@ -72,10 +80,8 @@ def start_sidekey(addresses: Addresses) -> Iterator[StartSidekey]:
     # Not pytest's own directory: its name is too long for a Unix socket. This one has mode 0700 as well.
     with tempfile.TemporaryDirectory(prefix="sidekey-") as directory:
 
-        def start(
-            registrations: list[Registration], secrets: Callable[[], set[str]], fixed_subject: str | None = None
-        ) -> Sidekey:
-            sidekey = Sidekey(Path(directory), addresses, registrations, fixed_subject)
+        def start(registrations: list[Registration], secrets: Callable[[], set[str]], **how: Any) -> Sidekey:
+            sidekey = Sidekey(Path(directory), addresses, registrations, **how)
             started.append((sidekey, secrets))
             sidekey.start()
             return sidekey
@@ -83,16 +89,20 @@ def start_sidekey(addresses: Addresses) -> Iterator[StartSidekey]:
         yield start
         for sidekey, secrets in started:
             exit_code = sidekey.stop()
+            sidekey.close()
             print(sidekey.program.output())
             assert exit_code == 0, f"Sidekey ended with {exit_code} after SIGTERM"
-            assert_no_secrets_in_files(sidekey.directory, secrets() | sidekey.handles)
+            assert_no_secrets_in_files(sidekey.directory, secrets() | sidekey.issued)
 
 
 @pytest.fixture
 def sidekey_at_simulator(simulator: Simulator, start_sidekey: StartSidekey) -> StartSidekey:
-    """Starts a Sidekey for some of the simulated providers: `(*providers, fixed_subject=None)`."""
+    """Starts a Sidekey for some of the simulated providers: `(*providers, additions={}, **how)`.
 
-    def start(*providers: str, fixed_subject: str | None = None) -> Sidekey:
+    `additions` are tables for the entries, by provider; `how` is for `Sidekey`.
+    """
+
+    def start(*providers: str, additions: dict[str, Tables] | None = None, **how: Any) -> Sidekey:
         registrations = [
             Registration(
                 provider=provider,
@@ -101,10 +111,11 @@ def sidekey_at_simulator(simulator: Simulator, start_sidekey: StartSidekey) -> S
                 place="@SIMULATOR@",
                 url=simulator.url,
                 environment="sandbox" if provider == "quickbooks" else None,
+                additions=(additions or {}).get(provider, {}),
             )
             for provider in providers
         ]
-        return start_sidekey(registrations, simulator.secrets, fixed_subject)
+        return start_sidekey(registrations, simulator.secrets, **how)
 
     return start
 
@@ -120,3 +131,62 @@ def sidekey_at_oidc(oidc: OidcProvider, start_sidekey: StartSidekey) -> Sidekey:
         url=oidc.url,
     )
     return start_sidekey([registration], oidc.secrets)
+
+
+@pytest.fixture
+def alice(simulator: Simulator) -> Iterator[User]:
+    with User("alice", simulator.url) as user:
+        yield user
+
+
+@pytest.fixture
+def bob(simulator: Simulator) -> Iterator[User]:
+    with User("bob", simulator.url) as user:
+        yield user
+
+
+@pytest.fixture
+def shared_notion(addresses: Addresses) -> Iterator[McpHttpServer]:
+    """The unmodified Notion server, for all users."""
+    with shared_notion_server(addresses.egress_port, *free_ports(1)) as server:
+        yield server
+
+
+@pytest.fixture
+def start_notion_front(sidekey_at_simulator: StartSidekey) -> StartSidekey:
+    """Starts a Sidekey in front of a Notion server: `(upstream, tables={}, additions={})`."""
+
+    def start(upstream: str, tables: Tables | None = None, additions: dict[str, Tables] | None = None) -> Sidekey:
+        everything = merged(notion_front(upstream), tables or {})
+        return sidekey_at_simulator("notion", additions=additions, tables=everything, files=DOCUMENT_FILES)
+
+    return start
+
+
+@pytest.fixture
+def start_client() -> Iterator[StartClient]:
+    """Starts an official client of a user: `(make, sidekey, user, identity=Identity())`. It is not connected yet."""
+    started: list[tuple[SdkClient, Sidekey, User]] = []
+
+    def start(
+        make: Callable[[Setup], SdkClient], sidekey: Sidekey, user: User, identity: Identity | None = None
+    ) -> SdkClient:
+        server_url = f"{sidekey.addresses.public_url}/notion/mcp"
+        client = make(Setup(server_url, REDIRECT_URI, identity or Identity(), user.visit))
+        started.append((client, sidekey, user))
+        return client
+
+    yield start
+    for client, sidekey, user in started:
+        try:
+            sidekey.issued |= secrets_of(client, user)
+        finally:
+            client.close()
+
+
+def secrets_of(client: SdkClient, user: User) -> set[str]:
+    """What only the client should know: tokens, its secret, the codes that came with the browser."""
+    codes = {query["code"] for url in user.callbacks if "code" in (query := httpx2.URL(url).params)}
+    tokens = {client.tokens()[name] for name in ("access_token", "refresh_token") if name in client.tokens()}
+    secret = client.registration().get("client_secret")
+    return codes | tokens | ({secret} if secret else set())

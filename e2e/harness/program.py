@@ -14,7 +14,8 @@ class Program:
     def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]):
         self.name = Path(command[0]).name
         self.log = log
-        with log.open("wb") as output:
+        # What it wrote before a restart stays.
+        with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(environment)
             )

@@ -61,6 +61,10 @@ class SdkClient(Protocol):
         """Ends session and program, and forgets the tokens."""
 
 
+# A fixture that starts one; the fixture says with which arguments.
+StartClient = Callable[..., SdkClient]
+
+
 def json_of(result: dict[str, Any]) -> dict[str, Any]:
     """The JSON object in a tool's result, given as it is on the wire."""
     [content] = result["content"]

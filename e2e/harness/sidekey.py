@@ -3,7 +3,8 @@
 import json
 import os
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from harness.browser import Browser
 from harness.polling import wait_until
 from harness.ports import free_ports
 from harness.program import Program
+from harness.toml import Tables, merged, toml
 
 PROVIDER_FILES = Path(__file__).parent.parent / "providers"
 
@@ -56,6 +58,8 @@ class Registration:
     place: str
     url: str
     environment: str | None = None
+    # What this test adds to the file in `providers/`.
+    additions: Tables = field(default_factory=dict)
 
     @property
     def secret_variable(self) -> str:
@@ -63,10 +67,19 @@ class Registration:
 
 
 class Sidekey:
-    """One installation in a directory of its own."""
+    """One installation in a directory of its own.
+
+    `tables` are added to its configuration, and go before what stands there otherwise. `files` lie beside it.
+    """
 
     def __init__(
-        self, directory: Path, addresses: Addresses, registrations: list[Registration], fixed_subject: str | None
+        self,
+        directory: Path,
+        addresses: Addresses,
+        registrations: list[Registration],
+        fixed_subject: str | None = None,
+        tables: Tables | None = None,
+        files: dict[str, str] | None = None,
     ):
         self.directory = directory
         self.addresses = addresses
@@ -78,11 +91,13 @@ class Sidekey:
             **{registration.secret_variable: registration.client_secret for registration in registrations},
         }
         self.http = http.client()
-        # What was issued here: neither the log nor the store may know it.
-        self.handles: set[str] = set()
+        # What was issued here, to MCP servers and clients: neither the log nor the store may know it.
+        self.issued: set[str] = set()
         self._write_key()
         self._write_provider_files(registrations)
-        self.config.write_text(configuration(addresses, registrations, fixed_subject))
+        for name, text in (files or {}).items():
+            self._write_file(name, text)
+        self.config.write_text(toml(merged(configuration(addresses, registrations, fixed_subject), tables or {})))
 
     def start(self) -> None:
         command = [binary(), "serve", "--config", str(self.config)]
@@ -91,8 +106,15 @@ class Sidekey:
 
     def stop(self) -> int:
         """Returns the exit code."""
-        self.http.close()
         return self.program.stop()
+
+    def restart(self) -> None:
+        """Ends it as an operator would, and starts it again with what it has on disk."""
+        assert self.stop() == 0, self.program.output()
+        self.start()
+
+    def close(self) -> None:
+        self.http.close()
 
     def command(self, *arguments: str) -> Any:
         """Runs a sub-command and returns what it says, as JSON."""
@@ -114,7 +136,7 @@ class Sidekey:
 
     def issue_handle(self, provider: str, subject: str) -> str:
         handle = str(self.command("handle", "issue", "--subject", subject, "--provider", provider)["handle"])
-        self.handles.add(handle)
+        self.issued.add(handle)
         return handle
 
     def connection(self, provider: str, subject: str) -> dict[str, Any] | None:
@@ -148,38 +170,44 @@ class Sidekey:
         for registration in registrations:
             text = (PROVIDER_FILES / f"{registration.provider}.toml").read_text()
             text = text.replace(registration.place, registration.url)
-            (directory / f"{registration.provider}.toml").write_text(text)
+            (directory / f"{registration.provider}.toml").write_text(f"{text}\n{toml(registration.additions)}")
+
+    def _write_file(self, name: str, text: str) -> None:
+        path = self.directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+# A fixture that starts one; the fixture says with which arguments.
+StartSidekey = Callable[..., Sidekey]
 
 
 def binary() -> str:
     return os.environ["SIDEKEY_BIN"]
 
 
-def configuration(addresses: Addresses, registrations: list[Registration], fixed_subject: str | None) -> str:
-    """The text of `sidekey.toml`."""
-    lines = [
-        'provider_directory = "providers"',
-        "[public]",
-        f'listen = "127.0.0.1:{addresses.public_port}"',
-        "[egress]",
-        f'listen = "127.0.0.1:{addresses.egress_port}"',
-        *([f'subject = "{fixed_subject}"'] if fixed_subject else []),
-        "[metrics]",
-        f'listen = "127.0.0.1:{addresses.metrics_port}"',
-        "[store]",
-        'keys = ["file:sidekey.key"]',
-        "[refresh]",
+def configuration(addresses: Addresses, registrations: list[Registration], fixed_subject: str | None) -> Tables:
+    """What stands in `sidekey.toml` in every test."""
+    return {
+        "": {"provider_directory": "providers"},
+        "public": {"listen": f"127.0.0.1:{addresses.public_port}"},
+        "egress": {
+            "listen": f"127.0.0.1:{addresses.egress_port}",
+            **({"subject": fixed_subject} if fixed_subject else {}),
+        },
+        "metrics": {"listen": f"127.0.0.1:{addresses.metrics_port}"},
+        "store": {"keys": ["file:sidekey.key"]},
         # Short-lived tokens in tests: early enough for a busy machine.
-        "largest_share = 0.4",
-        "[logging]",
+        "refresh": {"largest_share": 0.4},
         # Everything that Sidekey itself would ever write, so that the search for secrets is worth something.
-        'level = "debug"',
-    ]
-    for registration in registrations:
-        lines += [
-            f"[providers.{registration.provider}]",
-            f'client_id = "{registration.client_id}"',
-            f'client_secret = "env:{registration.secret_variable}"',
-            *([f'environment = "{registration.environment}"'] if registration.environment else []),
-        ]
-    return "\n".join(lines) + "\n"
+        "logging": {"level": "debug"},
+        **{f"providers.{registration.provider}": provider_table(registration) for registration in registrations},
+    }
+
+
+def provider_table(registration: Registration) -> dict[str, Any]:
+    return {
+        "client_id": registration.client_id,
+        "client_secret": f"env:{registration.secret_variable}",
+        **({"environment": registration.environment} if registration.environment else {}),
+    }

@@ -39,6 +39,10 @@ class Simulator:
         """All access tokens stop working now, earlier than announced."""
         assert self._post(f"/control/expire/{profile}")["expired"] > 0, "nothing was there to expire"
 
+    def configure(self, profile: str, **settings: Any) -> None:
+        """Changes how a provider behaves, until the next test."""
+        self.http.put(f"/control/settings/{profile}", json=settings).raise_for_status()
+
     def add_to_answer(self, profile: str, fields: dict[str, Any], nth: int = 1) -> None:
         """Adds fields to what the nth API call from now on answers; who may call is decided as ever."""
         fault = {"profile": profile, "endpoint": "api", "nth": nth, "kind": "body_patch", "set": fields}
@@ -66,6 +70,13 @@ class Simulator:
             for event in ledger["events"]
             if event["profile"] == profile and event["kind"] == "api_ok"
         ]
+
+    def calls(self, profile: str) -> list[dict[str, Any]]:
+        """All calls to the API, oldest first: with whose token (`user`, `grant`, `generation`), whether it was
+        accepted, and the `call-...` that the caller put into it (`marker`).
+        """
+        calls: list[dict[str, Any]] = self._get(f"/control/calls?profile={profile}")
+        return calls
 
     def secrets(self) -> set[str]:
         """Every secret value that ever existed here: tokens, codes, client secrets."""

@@ -7,15 +7,17 @@ from typing import Self
 
 
 class Wiretap(ThreadingTCPServer):
-    """Listens on a free port and passes every byte on to `target_port`, in both directions."""
+    """Listens on a free port, or on a given one, and passes every byte on to the target, in both directions."""
 
     # Closing waits until all connections have ended, so that nothing is missing in the record.
     daemon_threads = False
     block_on_close = True
+    # More than one test can have at a time.
+    request_queue_size = 100
 
-    def __init__(self, target_port: int):
-        super().__init__(("127.0.0.1", 0), TappedConnection)
-        self.target_port = target_port
+    def __init__(self, target_port: int, target_host: str = "127.0.0.1", port: int = 0):
+        super().__init__(("127.0.0.1", port), TappedConnection)
+        self.target = (target_host, target_port)
         self.port: int = self.server_address[1]
         self.sent = bytearray()
         self.received = bytearray()
@@ -35,7 +37,7 @@ class TappedConnection(BaseRequestHandler):
     server: Wiretap
 
     def handle(self) -> None:
-        with socket.create_connection(("127.0.0.1", self.server.target_port)) as target:
+        with socket.create_connection(self.server.target) as target:
             answers = threading.Thread(target=relay, args=(target, self.request, self.server.received))
             answers.start()
             relay(self.request, target, self.server.sent)
