@@ -1,8 +1,8 @@
 """What tests ask for.
 
 Each test gets a Sidekey of its own, with its own store and ports. After each test, Sidekey's log and its data directory
-are searched for every secret that existed at the providers, and for every handle and token that Sidekey gave out: none may
-be there.
+are searched for every secret that existed at the providers, and for every handle and token that Sidekey gave out: none
+may be there.
 """
 
 import os
@@ -148,7 +148,8 @@ def bob(simulator: Simulator) -> Iterator[User]:
 @pytest.fixture
 def shared_notion(addresses: Addresses) -> Iterator[McpHttpServer]:
     """The unmodified Notion server, for all users."""
-    with shared_notion_server(addresses.egress_port, *free_ports(1)) as server:
+    [port] = free_ports(1)
+    with shared_notion_server(addresses.egress_port, port) as server:
         yield server
 
 

@@ -9,8 +9,8 @@ def notion_server(egress_port: int, token: str) -> McpServer:
     return McpServer("notion-mcp-server", {"BASE_URL": notion_api(egress_port), "NOTION_TOKEN": token})
 
 
-# How the same server takes the token of each user in turn: in a header of its own, when a session begins, and only if it
-# looks like one of Notion's. So the handle that stands for the token begins like one.
+# How the same server takes the token of each user in turn: in a header of its own, when a session begins, and only if
+# it looks like one of Notion's. So the handle that stands for the token begins like one.
 NOTION_HANDLE = {"header": "notion-token", "scheme": "raw", "prefix": "ntn_"}
 
 

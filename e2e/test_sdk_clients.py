@@ -1,7 +1,7 @@
 """The official MCP clients find their way from nothing but an address to a tool's answer, and keep it.
 
-Sidekey stands in front of the unmodified Notion server. Each client discovers, introduces itself, lets its user agree in a
-browser, exchanges its code and calls tools with what its own SDK does; nothing here knows an endpoint.
+Sidekey stands in front of the unmodified Notion server. Each client discovers, introduces itself, lets its user agree
+in a browser, exchanges its code and calls tools with what its own SDK does; nothing here knows an endpoint.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Two users of one MCP server that knows nothing of users: each call reaches the API with its own user's token.
 
-The server is the unmodified Notion server, one process for both. Its wires are tapped on both sides, so that everything it
-is told can be searched for what it must not know.
+The server is the unmodified Notion server, one process for both. Its wires are tapped on both sides, so that everything
+it is told can be searched for what it must not know.
 """
 
 import json

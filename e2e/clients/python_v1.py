@@ -98,8 +98,9 @@ class Program:
         self.leave, self.left = anyio.Event(), anyio.Event()
         try:
             async with AsyncExitStack() as stack:
-                client = await stack.enter_async_context(httpx.AsyncClient(auth=self.oauth, timeout=30, trust_env=False))
-                transport = streamable_http_client(options["server_url"], http_client=client)
+                http = httpx.AsyncClient(auth=self.oauth, timeout=30, trust_env=False)
+                await stack.enter_async_context(http)
+                transport = streamable_http_client(options["server_url"], http_client=http)
                 receive, send, _ = await stack.enter_async_context(transport)
                 self.session = await stack.enter_async_context(ClientSession(receive, send))
                 await self.session.initialize()

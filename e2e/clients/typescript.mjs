@@ -117,7 +117,8 @@ function oauthProvider() {
 
 async function load(generation) {
     if (generation === 2) {
-        const { Client, StreamableHTTPClientTransport, UnauthorizedError } = await import('@modelcontextprotocol/client');
+        const { Client, StreamableHTTPClientTransport, UnauthorizedError } =
+            await import('@modelcontextprotocol/client');
         return {
             Client,
             StreamableHTTPClientTransport,

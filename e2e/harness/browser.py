@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import httpx2
 
@@ -82,7 +82,8 @@ class Browser:
                 response = self._request("GET", target, site)
                 continue
             seen = page.parse(response.text) if response.status_code == 200 else Page()
-            link = seen.refresh or next((link for link in seen.links if _is_connect(link) and link not in followed), None)
+            steps = [link for link in seen.links if _is_connect(link) and link not in followed]
+            link = seen.refresh or next(iter(steps), None)
             if link is not None:
                 followed.add(link)
                 target = urljoin(here, link)
@@ -112,7 +113,7 @@ class Browser:
         # Fetch, "append a request Origin header": a page that sends no referrer sends no origin either.
         is_shy = shown.headers.get("referrer-policy") == "no-referrer"
         headers = {"origin": "null" if is_shy else origin, "content-type": "application/x-www-form-urlencoded"}
-        body = str(httpx2.QueryParams(content))
+        body = urlencode(content)
         return self._request("POST", target, _site(str(shown.url), target), headers, body)
 
     def _request(
@@ -126,8 +127,8 @@ class Browser:
     def _as_user(self, url: str) -> str:
         """The simulated provider learns from the address who is signed in there, instead of from a cookie."""
         simulator_url, user = self.person.simulator_url, self.person.user
-        is_sign_in = simulator_url and url.startswith(f"{simulator_url}/") and httpx2.URL(url).path.endswith("/authorize")
-        if not user or not is_sign_in:
+        is_theirs = simulator_url is not None and url.startswith(f"{simulator_url}/")
+        if not (user and is_theirs and httpx2.URL(url).path.endswith("/authorize")):
             return url
         return str(httpx2.URL(url).copy_set_param("simulated_user", user))
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
 SCREENSHOTS = Path(__file__).parent.parent.parent / "target" / "e2e-screenshots"
 
@@ -52,7 +52,7 @@ class Window:
         self.dialogs: list[str] = []
         # What Chromium had to complain about, such as a policy that was not kept.
         self.complaints: list[str] = []
-        self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        self.page.on("dialog", self._dismiss)
         self.page.on("console", lambda message: self.complaints.append(message.text))
 
     def close(self) -> None:
@@ -80,3 +80,7 @@ class Window:
         """Keeps a picture of the whole page, for people to look at."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+    def _dismiss(self, dialog: Dialog) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()

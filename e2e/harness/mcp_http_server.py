@@ -15,7 +15,7 @@ class McpHttpServer:
 
     def __init__(self, url: str, command: list[str], environment: dict[str, str], announcement: str):
         self.url = url
-        self.command = [COMMANDS / command[0], *command[1:]]
+        self.command: list[str | Path] = [COMMANDS / command[0], *command[1:]]
         # Nothing else of our own environment reaches it.
         self.environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment}
         self.announcement = announcement

@@ -1,4 +1,4 @@
-"""HTML pages, as far as a person without JavaScript would notice them: forms, links, and where a page leads by itself."""
+"""HTML pages, as far as a person without JavaScript notices them: forms, links, and where a page leads by itself."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""A small web site on this machine, at an origin that is not Sidekey's: an MCP client's redirect URI, or an attacker."""
+"""A small web site on this machine, at another origin than Sidekey's: an MCP client's, or an attacker's."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,9 +33,9 @@ class Site(ThreadingHTTPServer):
 
     def queries(self, path: str) -> list[dict[str, str]]:
         """What came with each GET of this path."""
-        targets = [urlsplit(request.removeprefix("GET ")) for request in self.requests if request.startswith("GET ")]
+        gets = [urlsplit(request.removeprefix("GET ")) for request in self.requests if request.startswith("GET ")]
         return [
-            {name: value for name, [value] in parse_qs(target.query).items()} for target in targets if target.path == path
+            {name: value for name, [value] in parse_qs(get.query).items()} for get in gets if get.path == path
         ]
 
 

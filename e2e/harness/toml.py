@@ -16,11 +16,11 @@ def merged(tables: Tables, more: Tables) -> Tables:
 def toml(tables: Tables) -> str:
     """The text. Its strings are written as in JSON, which TOML reads alike."""
     nameless_first = sorted(tables.items(), key=lambda item: item[0] != "")
-    return "\n".join(
-        line
-        for name, table in nameless_first
-        for line in [*([f"[{name}]"] if name else []), *(f"{_key(key)} = {_value(value)}" for key, value in table.items())]
-    ) + "\n"
+    lines: list[str] = []
+    for name, table in nameless_first:
+        lines += [f"[{name}]"] if name else []
+        lines += [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
+    return "\n".join([*lines, ""])
 
 
 def _key(key: str) -> str:
