@@ -24,6 +24,7 @@ pub(crate) struct Admitted {
     /// Whose token it was.
     pub(crate) grant_id: String,
     pub(crate) realm: String,
+    pub(crate) user: String,
     pub(crate) token_id: String,
 }
 
@@ -96,7 +97,7 @@ fn admit(call: Call, path: String, parts: &Parts) -> Result<Admitted, (Profile, 
                     token.used_count += 1;
                     token.first_used_at_ms.get_or_insert(now);
                     token.last_used_at_ms = Some(now);
-                    Ok((grant.id.clone(), grant.realm.clone(), token.id.clone()))
+                    Ok((grant.id.clone(), grant.realm.clone(), grant.user.clone(), token.id.clone()))
                 }
             }
         };
@@ -116,7 +117,7 @@ fn admit(call: Call, path: String, parts: &Parts) -> Result<Admitted, (Profile, 
     };
     match outcome {
         Err(refusal) => Err((profile, refusal)),
-        Ok((grant_id, realm, token_id)) => Ok(Admitted { call, path, grant_id, realm, token_id }),
+        Ok((grant_id, realm, user, token_id)) => Ok(Admitted { call, path, grant_id, realm, user, token_id }),
     }
 }
 

@@ -16,6 +16,7 @@
 //! * `server` — accepts connections and sends each request to its endpoint:
 //!   `authorize`, `token` (with `credentials`, `token_reply`), `revoke`, `api`
 //!   (with `api_refusal`, `answers`, `tools`), `control`.
+//!   `user` says how users appear there.
 //! * `faults` — which misbehaviour is due ([`Fault`]); `misbehave` — doing it;
 //!   `connection` — the socket that can be reset under a reply.
 //! * `reply`, `clock`, `random` — small tools.
@@ -48,6 +49,7 @@ mod state;
 mod token;
 mod token_reply;
 mod tools;
+mod user;
 
 pub use faults::{Endpoint, Fault, FaultKind};
 pub use ledger::{AccessToken, Counters, Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger, RefreshToken};

@@ -27,14 +27,15 @@ pub(crate) fn open_grant(state: &mut State, profile: Profile, code: &Code) -> Is
     let id = state.new_id("grant");
     let grants = &mut state.profile(profile).ledger.grants;
     if settings.one_grant {
-        let same_account = grants.iter_mut().filter(|grant| grant.realm == code.realm);
-        same_account.for_each(|grant| end_grant(grant, now, true));
+        let same = |grant: &&mut Grant| grant.realm == code.realm && grant.user == code.user;
+        grants.iter_mut().filter(same).for_each(|grant| end_grant(grant, now, true));
     }
     let index = grants.len();
     grants.push(Grant {
         id: id.clone(),
         profile: profile.name().to_owned(),
         realm: code.realm.clone(),
+        user: code.user.clone(),
         client_id: code.client_id.clone(),
         redirect_uri: code.redirect_uri.clone(),
         scope: code.scope.clone(),

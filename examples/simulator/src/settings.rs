@@ -19,6 +19,10 @@ pub struct Settings {
     pub request_format: RequestFormat,
     /// The account that the next authorization is for: QuickBooks' `realmId`, Notion's workspace.
     pub realm_id: String,
+    /// Each user has an account of their own, derived from `realm_id` and the user's name.
+    pub realm_per_user: bool,
+    /// Who approves, unless the authorization request names another as `simulated_user`.
+    pub user: String,
     /// Approve without asking. Otherwise a page with two forms.
     pub auto_approve: bool,
     /// Refuse every authorization with this OAuth error.
@@ -50,7 +54,7 @@ pub struct Settings {
     pub reuse: Reuse,
     /// With [`Reuse::RevokeFamily`]: access tokens die as well.
     pub revoke_access_on_reuse: bool,
-    /// A new grant of the same realm kills the earlier one.
+    /// A new grant of the same user and realm kills the earlier one.
     pub one_grant: bool,
     /// Whether the reply to a refresh repeats a refresh token that did not change.
     pub refresh_reply_has_refresh_token: bool,
@@ -127,15 +131,20 @@ impl Settings {
                 ..plain
             },
             Profile::Github => Settings {
+                user: "octocat".to_owned(),
                 client_auth: ClientAuth::Body,
                 access_lifetime_s: 28_800.0,
                 refresh_lifetime_s: 15_897_600.0,
                 kills_access: true,
                 ..plain
             },
-            Profile::GithubOauthApp => {
-                Settings { client_auth: ClientAuth::Body, access_lifetime_s: 0.0, rotation: Rotation::None, ..plain }
-            }
+            Profile::GithubOauthApp => Settings {
+                user: "octocat".to_owned(),
+                client_auth: ClientAuth::Body,
+                access_lifetime_s: 0.0,
+                rotation: Rotation::None,
+                ..plain
+            },
             Profile::Microsoft => Settings {
                 access_lifetime_s: 3599.0,
                 refresh_lifetime_s: 7_776_000.0,
@@ -173,6 +182,8 @@ impl Settings {
             client_auth: ClientAuth::BasicOrBody,
             request_format: RequestFormat::Form,
             realm_id: String::new(),
+            realm_per_user: false,
+            user: "user-1".to_owned(),
             auto_approve: true,
             deny_with: None,
             send_iss: false,

@@ -56,6 +56,8 @@ pub(crate) struct Code {
     pub(crate) challenge: Option<String>,
     pub(crate) scope: String,
     pub(crate) realm: String,
+    /// Who approved.
+    pub(crate) user: String,
     /// Google: whether a refresh token was asked for.
     pub(crate) offline: bool,
     pub(crate) expires_at_ms: Option<u64>,

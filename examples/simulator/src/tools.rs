@@ -93,6 +93,7 @@ pub(crate) async fn echo(admitted: &Admitted, parts: &Parts, body: Incoming) -> 
             "body_sha256": body_sha256,
             "grant": admitted.grant_id,
             "realm": admitted.realm,
+            "user": admitted.user,
             "token_id": admitted.token_id,
         }),
     )

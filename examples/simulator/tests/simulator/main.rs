@@ -10,3 +10,4 @@ mod rotation;
 mod shapes;
 mod tls;
 mod user;
+mod users;
