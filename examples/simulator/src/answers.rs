@@ -12,6 +12,7 @@ use crate::profile::Profile;
 use crate::reply::{Reply, empty, json as json_reply, read, with_header};
 use crate::token::Parameters;
 use crate::tools;
+use crate::user;
 
 /// How many pages every list has.
 const PAGES: u64 = 3;
@@ -31,14 +32,15 @@ pub(crate) async fn answer(admitted: &Admitted, parts: &Parts, body: Incoming) -
         (Profile::Quickbooks, ["v3", "company", _, "invoice"]) if post => created(body, "Invoice", 200).await,
         (Profile::Github | Profile::GithubOauthApp, ["user"]) if get => json_reply(
             200,
-            &json!({"login": "octocat", "id": 1, "type": "User", "grant": admitted.grant_id,
-                    "repos_url": format!("{}/users/octocat/repos", admitted.root())}),
+            &json!({"login": admitted.user, "id": user::github_id(&admitted.user), "name": admitted.user,
+                    "type": "User", "grant": admitted.grant_id,
+                    "repos_url": format!("{}/users/{}/repos", admitted.root(), admitted.user)}),
         ),
         (Profile::Github | Profile::GithubOauthApp, ["user", "repos"]) if get => {
             page(admitted, parts, &query, |number| {
                 json!({"id": number, "name": format!("repository-{number}"),
-                       "full_name": format!("octocat/repository-{number}"), "private": false,
-                       "url": format!("{}/repos/octocat/repository-{number}", admitted.root())})
+                       "full_name": format!("{}/repository-{number}", admitted.user), "private": false,
+                       "url": format!("{}/repos/{}/repository-{number}", admitted.root(), admitted.user)})
             })
         }
         (Profile::Notion, ["v1", "users", "me"]) if get => json_reply(

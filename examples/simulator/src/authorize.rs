@@ -117,6 +117,7 @@ fn approve(call: &Call, settings: &Settings, parameters: &Parameters, to: Url) -
         redirect_uri: asked("redirect_uri").to_owned(),
         challenge: parameters.get("code_challenge").map(str::to_owned),
         scope: asked("scope").to_owned(),
+        nonce: parameters.get("nonce").map(str::to_owned),
         realm: realm.clone(),
         user: user.to_owned(),
         offline: profile != Profile::Google
@@ -158,8 +159,7 @@ fn send_back(call: &Call, settings: &Settings, parameters: &Parameters, mut to: 
             query.append_pair("state", state);
         }
         if settings.send_iss {
-            let own = format!("{}/{}", call.origin, call.profile.name());
-            query.append_pair("iss", settings.issuer.as_ref().unwrap_or(&own));
+            query.append_pair("iss", &call.issuer(settings));
         }
     }
     with_header(redirect(302, to.as_str()), "cache-control", "no-store")

@@ -14,12 +14,12 @@
 //! * `state` — the one mutex, with ledger, values, codes and faults behind it.
 //!   `rotation` holds the rules by which refresh tokens live and die.
 //! * `server` — accepts connections and sends each request to its endpoint:
-//!   `authorize`, `token` (with `credentials`, `token_reply`), `revoke`, `api`
-//!   (with `api_refusal`, `answers`, `tools`), `control`.
+//!   `authorize`, `token` (with `credentials`, `token_reply`, `id_token`), `revoke`, `userinfo`,
+//!   `api` (with `api_refusal`, `answers`, `tools`), `control`.
 //!   `user` says how users appear there.
 //! * `faults` — which misbehaviour is due ([`Fault`]); `misbehave` — doing it;
 //!   `connection` — the socket that can be reset under a reply.
-//! * `reply`, `clock`, `random` — small tools.
+//! * `jwt`, `reply`, `clock`, `random` — small tools.
 //!
 //! It does not use the `sidekey` crate: both follow the same documents independently, which is
 //! what makes one a test of the other.
@@ -34,6 +34,8 @@ mod connection;
 mod control;
 mod credentials;
 mod faults;
+mod id_token;
+mod jwt;
 pub mod leaks;
 mod ledger;
 mod misbehave;
@@ -50,9 +52,10 @@ mod token;
 mod token_reply;
 mod tools;
 mod user;
+mod userinfo;
 
 pub use faults::{Endpoint, Fault, FaultKind};
 pub use ledger::{AccessToken, Counters, Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger, RefreshToken};
 pub use profile::Profile;
-pub use settings::{ClientAuth, RequestFormat, Reuse, Rotation, Settings};
+pub use settings::{ClientAuth, IdTokenAlg, IdTokenTamper, RequestFormat, Reuse, Rotation, Settings};
 pub use simulator::{Options, Simulator, TlsIdentity, start};

@@ -29,7 +29,7 @@ pub struct Settings {
     pub deny_with: Option<String>,
     /// Add `iss` to the callback (RFC 9207).
     pub send_iss: bool,
-    /// The value of `iss`; without it, the profile's own URL.
+    /// The value of `iss`, here and in ID tokens; without it, the profile's own URL.
     pub issuer: Option<String>,
     /// Refuse authorization requests without a code challenge.
     pub pkce_required: bool,
@@ -58,6 +58,11 @@ pub struct Settings {
     pub one_grant: bool,
     /// Whether the reply to a refresh repeats a refresh token that did not change.
     pub refresh_reply_has_refresh_token: bool,
+    /// How ID tokens are signed. There are some where the profile speaks OpenID Connect and the scope
+    /// has `openid`.
+    pub id_token_alg: IdTokenAlg,
+    /// What is wrong with ID tokens.
+    pub id_token_tamper: IdTokenTamper,
 }
 
 /// What a refresh does to the refresh token.
@@ -114,6 +119,40 @@ pub enum RequestFormat {
     Json,
     /// Either.
     FormOrJson,
+}
+
+/// How ID tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdTokenAlg {
+    /// With RSA, and always the same key.
+    Rs256,
+    /// With P-256, and a key made at the start.
+    Es256,
+}
+
+/// What is wrong with ID tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdTokenTamper {
+    /// Nothing.
+    None,
+    /// They are for another client.
+    WrongAud,
+    /// They come from another issuer.
+    WrongIss,
+    /// They answer another authorization request.
+    WrongNonce,
+    /// They expired an hour ago.
+    Expired,
+    /// They are not signed, and say so.
+    AlgNone,
+    /// They are signed by HMAC, with the PEM text of the public key as its secret.
+    Hs256WithPublicKey,
+    /// They are signed by a key that is not published, under the name of the one that is.
+    OtherKey,
+    /// There are none.
+    Missing,
 }
 
 impl Settings {
@@ -201,6 +240,11 @@ impl Settings {
             revoke_access_on_reuse: false,
             one_grant: false,
             refresh_reply_has_refresh_token: true,
+            id_token_alg: match profile {
+                Profile::Generic => IdTokenAlg::Es256,
+                _ => IdTokenAlg::Rs256,
+            },
+            id_token_tamper: IdTokenTamper::None,
         }
     }
 

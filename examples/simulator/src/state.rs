@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
 use crate::faults::{ArmedFaults, Endpoint, FaultKind};
+use crate::jwt::Keys;
 use crate::ledger::{Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger};
 use crate::profile::Profile;
 use crate::random;
@@ -17,6 +18,8 @@ const EVENTS_KEPT: usize = 10_000;
 /// What all connections share.
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// What signs ID tokens.
+    pub(crate) keys: Keys,
 }
 
 /// Everything a simulator knows.
@@ -55,6 +58,8 @@ pub(crate) struct Code {
     pub(crate) redirect_uri: String,
     pub(crate) challenge: Option<String>,
     pub(crate) scope: String,
+    /// To be repeated in the ID token.
+    pub(crate) nonce: Option<String>,
     pub(crate) realm: String,
     /// Who approved.
     pub(crate) user: String,
@@ -76,7 +81,7 @@ impl Shared {
             values: IssuedValues::default(),
         };
         state.reset();
-        Arc::new(Shared { state: Mutex::new(state) })
+        Arc::new(Shared { state: Mutex::new(state), keys: Keys::new() })
     }
 
     /// The state. A panic of another holder does not matter: a test is failing anyway.

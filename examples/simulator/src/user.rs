@@ -1,4 +1,6 @@
-//! How users appear: their accounts.
+//! How users appear: their accounts, addresses and ids.
+
+use serde_json::{Value, json};
 
 use crate::profile::Profile;
 use crate::random;
@@ -11,4 +13,26 @@ pub(crate) fn own_realm(profile: Profile, shared: &str, user: &str) -> String {
         Profile::Quickbooks => format!("934145{:010}", random::number_of(&named)),
         _ => random::uuid_of(&named),
     }
+}
+
+/// Where a user gets mail.
+pub(crate) fn email(user: &str) -> String {
+    format!("{user}@example.test")
+}
+
+/// GitHub's number for a user.
+pub(crate) fn github_id(user: &str) -> u32 {
+    random::number_of(user)
+}
+
+/// What Notion calls the owner of a connection: in token replies, and when its bot asks who it is.
+pub(crate) fn notion_owner(user: &str) -> Value {
+    json!({"type": "user", "user": {
+        "object": "user",
+        "id": random::uuid_of(user),
+        "name": user,
+        "avatar_url": null,
+        "type": "person",
+        "person": {"email": email(user)},
+    }})
 }

@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod faults;
 mod flow;
+mod identity;
 mod rotation;
 mod shapes;
 mod tls;
