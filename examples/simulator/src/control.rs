@@ -4,11 +4,13 @@ use hyper::body::Incoming;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 
+use crate::calls::ApiCall;
 use crate::clock;
 use crate::faults::Fault;
 use crate::profile::Profile;
 use crate::reply::{Reply, json as json_reply, read};
 use crate::state::{Shared, end_grant};
+use crate::token::Parameters;
 
 /// Answers `/control/REST`.
 pub(crate) async fn answer(shared: &Shared, rest: &str, request: Request<Incoming>) -> Reply {
@@ -18,6 +20,7 @@ pub(crate) async fn answer(shared: &Shared, rest: &str, request: Request<Incomin
     };
     let posted = || serde_json::from_slice::<Value>(&body).map_err(|error| error.to_string());
     let segments: Vec<&str> = rest.trim_matches('/').split('/').collect();
+    let query = Parameters::from_form(parts.uri.query().unwrap_or_default().as_bytes());
     let profile = segments.get(1).map(|name| Profile::from_name(name));
     if profile == Some(None) {
         return refused(404, "no such profile");
@@ -51,6 +54,19 @@ pub(crate) async fn answer(shared: &Shared, rest: &str, request: Request<Incomin
         },
         (&Method::DELETE, "faults", None) => {
             shared.lock().faults.clear();
+            json_reply(200, &json!({"ok": true}))
+        }
+        (&Method::GET, "calls", None) => {
+            let profile = query.get("profile");
+            if profile.is_some_and(|name| Profile::from_name(name).is_none()) {
+                return refused(404, "no such profile");
+            }
+            let wanted = |call: &&ApiCall| profile.is_none_or(|name| call.profile == name);
+            let calls: Vec<ApiCall> = shared.lock().calls.iter().filter(wanted).cloned().collect();
+            serialized(&calls)
+        }
+        (&Method::DELETE, "calls", None) => {
+            shared.lock().calls.clear();
             json_reply(200, &json!({"ok": true}))
         }
         (&Method::POST, "reset", None) => {

@@ -15,8 +15,10 @@
 //!   `rotation` holds the rules by which refresh tokens live and die.
 //! * `server` — accepts connections and sends each request to its endpoint:
 //!   `authorize`, `token` (with `credentials`, `token_reply`, `id_token`), `revoke`, `userinfo`,
-//!   `api` (with `api_refusal`, `answers`, `tools`), `control`.
+//!   `api` (with `api_refusal`, `answers`, `notion`, `tools`), `control`.
 //!   `user` says how users appear there.
+//! * `calls` — which calls reached the APIs, and with whose token ([`ApiCall`]); `mark` — how a
+//!   test finds its own among them.
 //! * `faults` — which misbehaviour is due ([`Fault`]); `misbehave` — doing it;
 //!   `connection` — the socket that can be reset under a reply.
 //! * `jwt`, `reply`, `clock`, `random` — small tools.
@@ -28,6 +30,7 @@ mod answers;
 mod api;
 mod api_refusal;
 mod authorize;
+mod calls;
 mod clock;
 pub mod command_line;
 mod connection;
@@ -38,7 +41,9 @@ mod id_token;
 mod jwt;
 pub mod leaks;
 mod ledger;
+mod mark;
 mod misbehave;
+mod notion;
 mod profile;
 mod random;
 mod reply;
@@ -54,6 +59,7 @@ mod tools;
 mod user;
 mod userinfo;
 
+pub use calls::ApiCall;
 pub use faults::{Endpoint, Fault, FaultKind};
 pub use ledger::{AccessToken, Counters, Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger, RefreshToken};
 pub use profile::Profile;

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::calls::ApiCall;
 use crate::control;
 use crate::faults::Fault;
 use crate::ledger::{IssuedValues, LedgerSnapshot};
@@ -95,6 +96,16 @@ impl Simulator {
         self.shared.lock().values.clone()
     }
 
+    /// The last 100,000 calls to the APIs, oldest first.
+    pub fn api_calls(&self) -> Vec<ApiCall> {
+        self.shared.lock().calls.iter().cloned().collect()
+    }
+
+    /// Forgets which calls there were.
+    pub fn clear_api_calls(&self) {
+        self.shared.lock().calls.clear();
+    }
+
     /// Changes a profile's settings. `change` must not call the simulator.
     ///
     /// # Panics
@@ -146,7 +157,7 @@ impl Simulator {
         control::revoke(&self.shared, named(profile))
     }
 
-    /// Forgets grants, codes, counters, events and faults; settings are as at the start.
+    /// Forgets grants, codes, counters, events, API calls and faults; settings are as at the start.
     /// Issued values stay known, for leak searches.
     pub fn reset(&self) {
         self.shared.lock().reset();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::calls::Calls;
 use crate::clock;
 use crate::faults::{ArmedFaults, Endpoint, FaultKind};
 use crate::jwt::Keys;
@@ -30,6 +31,7 @@ pub(crate) struct State {
     last_event: u64,
     last_id: u64,
     pub(crate) faults: ArmedFaults,
+    pub(crate) calls: Calls,
     pub(crate) values: IssuedValues,
 }
 
@@ -78,6 +80,7 @@ impl Shared {
             last_event: 0,
             last_id: 0,
             faults: ArmedFaults::default(),
+            calls: Calls::default(),
             values: IssuedValues::default(),
         };
         state.reset();
@@ -95,6 +98,7 @@ impl State {
     pub(crate) fn reset(&mut self) {
         self.faults.clear();
         self.events.clear();
+        self.calls.clear();
         self.profiles = Profile::ALL
             .into_iter()
             .map(|profile| {

@@ -27,12 +27,17 @@ pub(crate) fn github_id(user: &str) -> u32 {
 
 /// What Notion calls the owner of a connection: in token replies, and when its bot asks who it is.
 pub(crate) fn notion_owner(user: &str) -> Value {
-    json!({"type": "user", "user": {
+    json!({"type": "user", "user": notion_person(user)})
+}
+
+/// How Notion shows a person.
+pub(crate) fn notion_person(user: &str) -> Value {
+    json!({
         "object": "user",
         "id": random::uuid_of(user),
         "name": user,
         "avatar_url": null,
         "type": "person",
         "person": {"email": email(user)},
-    }})
+    })
 }
