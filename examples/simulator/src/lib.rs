@@ -23,6 +23,12 @@
 //!   `connection` — the socket that can be reset under a reply.
 //! * `jwt`, `reply`, `clock`, `random` — small tools.
 //!
+//! Users: [`Settings::user`] approves, unless the authorization request has `simulated_user=NAME` or
+//! the consent page is answered with another name. Grants, tokens, ID tokens, `/P/userinfo` and the
+//! APIs remember who it was. To have a client refresh now, expire what it holds:
+//! [`Simulator::expire`], [`Simulator::expire_user`], or `POST /control/expire/P?user=NAME`;
+//! [`Simulator::api_calls`] then shows with which of a grant's tokens it comes back.
+//!
 //! It does not use the `sidekey` crate: both follow the same documents independently, which is
 //! what makes one a test of the other.
 

@@ -146,7 +146,15 @@ impl Simulator {
     /// # Panics
     /// When there is no such profile.
     pub fn expire(&self, profile: &str) -> usize {
-        control::expire(&self.shared, named(profile))
+        control::expire(&self.shared, named(profile), None)
+    }
+
+    /// Lets one user's access tokens of a profile expire now. Returns how many.
+    ///
+    /// # Panics
+    /// When there is no such profile.
+    pub fn expire_user(&self, profile: &str, user: &str) -> usize {
+        control::expire(&self.shared, named(profile), Some(user))
     }
 
     /// The user takes all consent back at the company. Returns how many grants died.

@@ -1,5 +1,6 @@
 //! Several users at one company: who approves, and whose grants end whose.
 
+use crate::client::request;
 use crate::flow::refused;
 use crate::user::{Tokens, User, tokens};
 
@@ -73,4 +74,28 @@ async fn one_grant_ends_only_the_users_own_earlier_grant() {
     refused(&user.refresh(&alice.refresh).await, 400, "invalid_grant");
     tokens(&user.refresh(&bob.refresh).await);
     tokens(&user.refresh(&again.refresh).await);
+}
+
+#[tokio::test]
+async fn one_users_access_tokens_can_expire_alone() {
+    let user = User::of("generic").await;
+    let alice = connect(&user, "alice").await;
+    let other = connect(&user, "alice").await;
+    let bob = connect(&user, "b b").await;
+    let expire = async |query: &str| {
+        let target = format!("/control/expire/generic{query}");
+        request(user.simulator.address(), "POST", &target, &[], "").await.json()["expired"].clone()
+    };
+    assert_eq!(expire("?user=nobody").await, 0);
+    assert_eq!(expire("?user=alice").await, 2);
+    assert!(!user.accepts(&alice.access).await && !user.accepts(&other.access).await);
+    assert!(user.accepts(&bob.access).await);
+    let next = tokens(&user.refresh(&alice.refresh).await);
+    assert!(user.accepts(&next.access).await, "they can be refreshed");
+    assert_eq!(expire("?user=b%20b").await, 1);
+    assert!(!user.accepts(&bob.access).await);
+    assert_eq!(user.simulator.expire_user("generic", "alice"), 1);
+    tokens(&user.refresh(&next.refresh).await);
+    tokens(&user.refresh(&bob.refresh).await);
+    assert_eq!(expire("").await, 2);
 }
