@@ -1,23 +1,25 @@
 //! What the APIs answer: a few useful things of each company, and an echo for the rest.
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, header::LINK};
 use serde_json::{Value, json};
 
 use crate::api::{Admitted, percent_decoded};
 use crate::clock;
+use crate::mark::SearchedBody;
+use crate::notion;
 use crate::profile::Profile;
-use crate::reply::{Reply, empty, json as json_reply, read, with_header};
+use crate::reply::{Reply, drain, empty, json as json_reply, read, with_header};
 use crate::token::Parameters;
 use crate::tools;
+use crate::user;
 
 /// How many pages every list has.
 const PAGES: u64 = 3;
 
 /// Answers an admitted call.
-pub(crate) async fn answer(admitted: &Admitted, parts: &Parts, body: Incoming) -> Reply {
+pub(crate) async fn answer(admitted: &Admitted, parts: &Parts, body: SearchedBody) -> Reply {
     let path = admitted.path.trim_start_matches('/').to_owned();
     let segments: Vec<&str> = path.split('/').collect();
     let query = Parameters::from_form(parts.uri.query().unwrap_or_default().as_bytes());
@@ -31,28 +33,23 @@ pub(crate) async fn answer(admitted: &Admitted, parts: &Parts, body: Incoming) -
         (Profile::Quickbooks, ["v3", "company", _, "invoice"]) if post => created(body, "Invoice", 200).await,
         (Profile::Github | Profile::GithubOauthApp, ["user"]) if get => json_reply(
             200,
-            &json!({"login": "octocat", "id": 1, "type": "User", "grant": admitted.grant_id,
-                    "repos_url": format!("{}/users/octocat/repos", admitted.root())}),
+            &json!({"login": admitted.user, "id": user::github_id(&admitted.user), "name": admitted.user,
+                    "type": "User", "grant": admitted.grant_id,
+                    "repos_url": format!("{}/users/{}/repos", admitted.root(), admitted.user)}),
         ),
         (Profile::Github | Profile::GithubOauthApp, ["user", "repos"]) if get => {
             page(admitted, parts, &query, |number| {
                 json!({"id": number, "name": format!("repository-{number}"),
-                       "full_name": format!("octocat/repository-{number}"), "private": false,
-                       "url": format!("{}/repos/octocat/repository-{number}", admitted.root())})
+                       "full_name": format!("{}/repository-{number}", admitted.user), "private": false,
+                       "url": format!("{}/repos/{}/repository-{number}", admitted.root(), admitted.user)})
             })
         }
-        (Profile::Notion, ["v1", "users", "me"]) if get => json_reply(
-            200,
-            &json!({"object": "user", "type": "bot", "id": format!("bot-of-{}", admitted.grant_id),
-                    "bot": {"workspace_name": "Simulated workspace"}}),
-        ),
-        (Profile::Notion, ["v1", "users"]) if get => list(json!([
-            {"object": "user", "id": "simulated-user", "type": "person", "name": "Ada"},
-        ])),
-        (Profile::Notion, ["v1", "search"]) if post => list(json!([
-            {"object": "page", "id": "11111111-0000-4000-8000-000000000001"},
-            {"object": "page", "id": "11111111-0000-4000-8000-000000000002"},
-        ])),
+        (Profile::Notion, ["v1", "users", "me"]) if get => json_reply(200, &notion::bot(admitted)),
+        (Profile::Notion, ["v1", "users"]) if get => json_reply(200, &notion::users()),
+        (Profile::Notion, ["v1", "search"]) if post => match read(body).await {
+            Some(_) => json_reply(200, &notion::found()),
+            None => empty(400),
+        },
         (Profile::Gitlab, ["api", "v4", "user"]) if get => {
             json_reply(200, &json!({"id": 1, "username": "tanuki", "name": "Tanuki"}))
         }
@@ -68,6 +65,7 @@ pub(crate) async fn answer(admitted: &Admitted, parts: &Parts, body: Incoming) -
         }
         // Somebody decoded the %2F of a project's path on the way.
         (Profile::Gitlab, ["api", "v4", "projects", id, _, ..]) if !id.contains('%') && id.parse::<u64>().is_err() => {
+            drain(body).await;
             json_reply(404, &json!({"message": "404 Project Not Found"}))
         }
         (Profile::Microsoft, ["v1.0", "me"]) if get => json_reply(
@@ -113,15 +111,8 @@ fn query_response(query: &str) -> Value {
     })
 }
 
-fn list(results: Value) -> Reply {
-    let body = json!({
-        "object": "list", "results": results, "next_cursor": null, "has_more": false,
-    });
-    json_reply(200, &body)
-}
-
 /// Gives back what was sent, with an id; below `name` if there is one.
-async fn created(body: Incoming, name: &str, status: u16) -> Reply {
+async fn created(body: SearchedBody, name: &str, status: u16) -> Reply {
     let Some(body) = read(body).await else {
         return empty(400);
     };

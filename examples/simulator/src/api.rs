@@ -7,13 +7,16 @@ use hyper::{HeaderMap, Request};
 
 use crate::answers;
 use crate::api_refusal::{self, ApiRefusal};
+use crate::calls::ApiCall;
 use crate::clock;
 use crate::credentials;
 use crate::faults::{Endpoint, FaultKind};
+use crate::mark::{self, SearchedBody};
 use crate::misbehave;
 use crate::profile::Profile;
 use crate::reply::{Reply, drain, json};
 use crate::server::Call;
+use crate::state::State;
 use crate::tools;
 
 /// A call that was admitted.
@@ -24,6 +27,7 @@ pub(crate) struct Admitted {
     /// Whose token it was.
     pub(crate) grant_id: String,
     pub(crate) realm: String,
+    pub(crate) user: String,
     pub(crate) token_id: String,
 }
 
@@ -36,14 +40,12 @@ impl Admitted {
 
 /// Answers anything below `/P/api`; `path` is the rest, raw, with its slash.
 pub(crate) async fn answer(call: Call, path: &str, request: Request<Incoming>) -> Reply {
-    let fault = {
-        let mut state = call.shared.lock();
-        let fault = state.due_fault(call.profile, Endpoint::Api);
-        if fault != Some(FaultKind::ResetBeforeReading) {
-            state.profile(call.profile).ledger.counters.api_calls += 1;
-        }
-        fault
-    };
+    let fault = call.shared.lock().due_fault(call.profile, Endpoint::Api);
+    if fault == Some(FaultKind::ResetBeforeReading) {
+        match call.cutter.cut_and_vanish().await {}
+    }
+    let number = write_down(&mut call.shared.lock(), call.profile, path, &request);
+    let request = request.map(|body| SearchedBody::new(body, &call.shared, number));
     let path = path.to_owned();
     let cutter = call.cutter.clone();
     misbehave::around(
@@ -53,14 +55,34 @@ pub(crate) async fn answer(call: Call, path: &str, request: Request<Incoming>) -
             let body = serde_json::json!({"error": error, "error_description": description});
             json(status.unwrap_or(400), &body)
         },
-        async move { serve(call, path, request).await },
+        async move { serve(call, path, number, request).await },
     )
     .await
 }
 
-async fn serve(call: Call, path: String, request: Request<Incoming>) -> Reply {
+/// Counts a call, and writes down whose token it carries. Returns its number.
+fn write_down(state: &mut State, profile: Profile, path: &str, request: &Request<Incoming>) -> u64 {
+    let known = state.profile(profile);
+    known.ledger.counters.api_calls += 1;
+    let token = bearer(profile, request.headers());
+    let place = token.and_then(|token| known.access_by_value.get(&token));
+    let grant = place.map(|place| &known.ledger.grants[place.grant]);
+    let call = ApiCall {
+        profile: profile.name().to_owned(),
+        method: request.method().to_string(),
+        path: path.to_owned(),
+        user: grant.map(|grant| grant.user.clone()),
+        grant: grant.map(|grant| grant.id.clone()),
+        generation: place.map(|place| place.token as u64 + 1),
+        accepted: false,
+        marker: mark::first(&request.uri().to_string()),
+    };
+    state.calls.add(call)
+}
+
+async fn serve(call: Call, path: String, number: u64, request: Request<SearchedBody>) -> Reply {
     let (parts, body) = request.into_parts();
-    let admitted = match admit(call, path, &parts) {
+    let admitted = match admit(call, path, number, &parts) {
         Ok(admitted) => admitted,
         Err((profile, refusal)) => {
             drain(body).await;
@@ -73,7 +95,7 @@ async fn serve(call: Call, path: String, request: Request<Incoming>) -> Reply {
     answers::answer(&admitted, &parts, body).await
 }
 
-fn admit(call: Call, path: String, parts: &Parts) -> Result<Admitted, (Profile, ApiRefusal)> {
+fn admit(call: Call, path: String, number: u64, parts: &Parts) -> Result<Admitted, (Profile, ApiRefusal)> {
     let profile = call.profile;
     let outcome = {
         let mut state = call.shared.lock();
@@ -96,7 +118,7 @@ fn admit(call: Call, path: String, parts: &Parts) -> Result<Admitted, (Profile, 
                     token.used_count += 1;
                     token.first_used_at_ms.get_or_insert(now);
                     token.last_used_at_ms = Some(now);
-                    Ok((grant.id.clone(), grant.realm.clone(), token.id.clone()))
+                    Ok((grant.id.clone(), grant.realm.clone(), grant.user.clone(), token.id.clone()))
                 }
             }
         };
@@ -110,13 +132,16 @@ fn admit(call: Call, path: String, parts: &Parts) -> Result<Admitted, (Profile, 
         counters.api_calls_ok += u64::from(outcome.is_ok());
         counters.api_calls_rejected += u64::from(outcome.is_err());
         counters.api_calls_expired += u64::from(matches!(outcome, Err(ApiRefusal::Expired)));
+        if let Some(call) = state.calls.get(number) {
+            call.accepted = outcome.is_ok();
+        }
         let detail = format!("{} {path}", parts.method);
         state.event(profile, kind, token_id.as_deref(), detail);
         outcome
     };
     match outcome {
         Err(refusal) => Err((profile, refusal)),
-        Ok((grant_id, realm, token_id)) => Ok(Admitted { call, path, grant_id, realm, token_id }),
+        Ok((grant_id, realm, user, token_id)) => Ok(Admitted { call, path, grant_id, realm, user, token_id }),
     }
 }
 

@@ -11,6 +11,10 @@ use crate::server::Call;
 use crate::settings::Settings;
 use crate::state::Code;
 use crate::token::Parameters;
+use crate::user;
+
+/// The parameter by which a test or a person chooses who approves.
+const USER: &str = "simulated_user";
 
 /// Answers `GET /P/authorize`.
 pub(crate) async fn answer(call: Call, query: &str) -> Reply {
@@ -65,8 +69,16 @@ fn decide(call: &Call, parameters: &Parameters) -> Reply {
         }
         Some("approve") => approve(call, &settings, parameters, to),
         _ if settings.auto_approve => approve(call, &settings, parameters, to),
-        _ => whole(200, "text/html; charset=utf-8", consent_page(call.profile, parameters)),
+        _ => {
+            let page = consent_page(call.profile, parameters, user_of(&settings, parameters));
+            whole(200, "text/html; charset=utf-8", page)
+        }
     }
+}
+
+/// Who approves or refuses.
+fn user_of<'a>(settings: &'a Settings, parameters: &'a Parameters) -> &'a str {
+    parameters.get(USER).filter(|name| !name.is_empty()).unwrap_or(&settings.user)
 }
 
 fn redirect_uri(parameters: &Parameters) -> Result<Url, String> {
@@ -95,12 +107,19 @@ fn approve(call: &Call, settings: &Settings, parameters: &Parameters, to: Url) -
     let profile = call.profile;
     let value = profile.new_code();
     let asked = |name| parameters.get(name).unwrap_or_default();
+    let user = user_of(settings, parameters);
+    let realm = match settings.realm_per_user {
+        true => user::own_realm(profile, &settings.realm_id, user),
+        false => settings.realm_id.clone(),
+    };
     let code = Code {
         client_id: settings.client_id.clone(),
         redirect_uri: asked("redirect_uri").to_owned(),
         challenge: parameters.get("code_challenge").map(str::to_owned),
         scope: asked("scope").to_owned(),
-        realm: settings.realm_id.clone(),
+        nonce: parameters.get("nonce").map(str::to_owned),
+        realm: realm.clone(),
+        user: user.to_owned(),
         offline: profile != Profile::Google
             || asked("access_type") == "offline" && asked("prompt").split(' ').any(|word| word == "consent"),
         expires_at_ms: Some(clock::now_ms() + clock::milliseconds(settings.code_lifetime_s)),
@@ -114,7 +133,7 @@ fn approve(call: &Call, settings: &Settings, parameters: &Parameters, to: Url) -
     }
     let mut answer = vec![("code", value.as_str())];
     if profile == Profile::Quickbooks {
-        answer.push(("realmId", &settings.realm_id));
+        answer.push(("realmId", &realm));
     }
     send_back(call, settings, parameters, to, &answer)
 }
@@ -140,19 +159,19 @@ fn send_back(call: &Call, settings: &Settings, parameters: &Parameters, mut to: 
             query.append_pair("state", state);
         }
         if settings.send_iss {
-            let own = format!("{}/{}", call.origin, call.profile.name());
-            query.append_pair("iss", settings.issuer.as_ref().unwrap_or(&own));
+            query.append_pair("iss", &call.issuer(settings));
         }
     }
     with_header(redirect(302, to.as_str()), "cache-control", "no-store")
 }
 
-fn consent_page(profile: Profile, parameters: &Parameters) -> String {
+fn consent_page(profile: Profile, parameters: &Parameters, user: &str) -> String {
     let name = profile.name();
-    let form = |decision: &str, label: &str| {
+    let user = escaped(user);
+    let form = |decision: &str, label: &str, question: &str| {
         let fields: String = parameters
             .iter()
-            .filter(|(field, _)| *field != "decision")
+            .filter(|(field, _)| *field != "decision" && *field != USER)
             .chain([("decision", decision)])
             .map(|(field, value)| {
                 let (field, value) = (escaped(field), escaped(value));
@@ -162,7 +181,7 @@ fn consent_page(profile: Profile, parameters: &Parameters) -> String {
         let link = parameters.to_query(&[("decision", decision)]);
         let link = escaped(&format!("/{name}/authorize?{link}"));
         format!(
-            "<form id=\"{decision}\" method=\"get\" action=\"/{name}/authorize\">{fields}\
+            "<form id=\"{decision}\" method=\"get\" action=\"/{name}/authorize\">{fields}{question}\
              <button type=\"submit\">{label}</button></form>\
              <p><a href=\"{link}\">{label}</a></p>\n"
         )
@@ -170,7 +189,8 @@ fn consent_page(profile: Profile, parameters: &Parameters) -> String {
     let scope = escaped(parameters.get("scope").unwrap_or_default());
     let head = format!("<!doctype html><html lang=\"en\"><title>Simulated {name}</title>\n");
     let question = format!("<h1>Simulated {name}</h1><p>Give this app access? {scope}</p>\n");
-    [head, question, form("approve", "Approve"), form("deny", "Deny"), "</html>".to_owned()].concat()
+    let who = format!("<label>As <input type=\"text\" name=\"{USER}\" value=\"{user}\"></label> ");
+    [head, question, form("approve", "Approve", &who), form("deny", "Deny", ""), "</html>".to_owned()].concat()
 }
 
 fn page(status: u16, reason: &str) -> Reply {

@@ -12,9 +12,19 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Options, Profile, Settings, TlsIdentity, start};
 
+const AFTER_HELP: &str = "\
+While it runs:
+  GET  /control/ledger                     what happened
+  GET  /control/calls?profile=PROFILE      who called the APIs (DELETE forgets it)
+  PUT  /control/settings/PROFILE           changes settings, given as a JSON object
+  POST /control/faults                     has calls go wrong
+  POST /control/expire/PROFILE?user=NAME   access tokens expire now; without user, everybody's
+  POST /control/revoke/PROFILE             the users take their consent back
+  POST /control/reset                      back to the start";
+
 /// A simulated OAuth provider that keeps a ledger and misbehaves on request.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = AFTER_HELP)]
 struct Arguments {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:0")]

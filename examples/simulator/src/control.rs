@@ -1,14 +1,29 @@
 //! How a test looks into the simulator and steers it over HTTP.
+//!
+//! | request | does |
+//! |---|---|
+//! | `GET /control/health` | says that it runs |
+//! | `GET /control/ledger` | everything that happened |
+//! | `GET /control/tokens` | every secret value that ever existed here |
+//! | `GET`, `PUT /control/settings/P` | reads a profile's settings, changes those in the body |
+//! | `GET /control/calls` | the last API calls; of one profile with `?profile=P` |
+//! | `DELETE /control/calls` | forgets them |
+//! | `POST`, `DELETE /control/faults` | has calls go wrong; has nothing go wrong |
+//! | `POST /control/expire/P` | all access tokens expire now, so that clients must refresh; one user's with `?user=NAME` |
+//! | `POST /control/revoke/P` | the users take all consent back |
+//! | `POST /control/reset` | back to the start |
 
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 
+use crate::calls::ApiCall;
 use crate::clock;
 use crate::faults::Fault;
 use crate::profile::Profile;
 use crate::reply::{Reply, json as json_reply, read};
 use crate::state::{Shared, end_grant};
+use crate::token::Parameters;
 
 /// Answers `/control/REST`.
 pub(crate) async fn answer(shared: &Shared, rest: &str, request: Request<Incoming>) -> Reply {
@@ -18,6 +33,7 @@ pub(crate) async fn answer(shared: &Shared, rest: &str, request: Request<Incomin
     };
     let posted = || serde_json::from_slice::<Value>(&body).map_err(|error| error.to_string());
     let segments: Vec<&str> = rest.trim_matches('/').split('/').collect();
+    let query = Parameters::from_form(parts.uri.query().unwrap_or_default().as_bytes());
     let profile = segments.get(1).map(|name| Profile::from_name(name));
     if profile == Some(None) {
         return refused(404, "no such profile");
@@ -53,11 +69,27 @@ pub(crate) async fn answer(shared: &Shared, rest: &str, request: Request<Incomin
             shared.lock().faults.clear();
             json_reply(200, &json!({"ok": true}))
         }
+        (&Method::GET, "calls", None) => {
+            let profile = query.get("profile");
+            if profile.is_some_and(|name| Profile::from_name(name).is_none()) {
+                return refused(404, "no such profile");
+            }
+            let wanted = |call: &&ApiCall| profile.is_none_or(|name| call.profile == name);
+            let calls: Vec<ApiCall> = shared.lock().calls.iter().filter(wanted).cloned().collect();
+            serialized(&calls)
+        }
+        (&Method::DELETE, "calls", None) => {
+            shared.lock().calls.clear();
+            json_reply(200, &json!({"ok": true}))
+        }
         (&Method::POST, "reset", None) => {
             shared.lock().reset();
             json_reply(200, &json!({"ok": true}))
         }
-        (&Method::POST, "expire", Some(profile)) => json_reply(200, &json!({"expired": expire(shared, profile)})),
+        (&Method::POST, "expire", Some(profile)) => {
+            let expired = expire(shared, profile, query.get("user"));
+            json_reply(200, &json!({"expired": expired}))
+        }
         (&Method::POST, "revoke", Some(profile)) => json_reply(200, &json!({"revoked": revoke(shared, profile)})),
         _ => refused(404, "no such control endpoint"),
     }
@@ -72,18 +104,20 @@ fn change_settings(shared: &Shared, profile: Profile, changes: &Value) -> Result
     Ok(serialized(&settings))
 }
 
-/// Lets all access tokens that work expire now. Returns how many.
-pub(crate) fn expire(shared: &Shared, profile: Profile) -> usize {
+/// Lets all access tokens that work expire now, or only one user's. Returns how many.
+pub(crate) fn expire(shared: &Shared, profile: Profile, user: Option<&str>) -> usize {
     let mut state = shared.lock();
     let now = clock::now_ms();
     let grants = &mut state.profile(profile).ledger.grants;
-    let tokens = grants.iter_mut().flat_map(|grant| &mut grant.access_tokens);
+    let concerned = grants.iter_mut().filter(|grant| user.is_none_or(|user| grant.user == user));
+    let tokens = concerned.flat_map(|grant| &mut grant.access_tokens);
     let mut expired = 0;
     for token in tokens.filter(|token| token.is_valid(now)) {
         token.expires_at_ms = Some(now);
         expired += 1;
     }
-    state.event(profile, "expired", None, format!("{expired} access tokens"));
+    let whose = user.map(|user| format!(" of {user}")).unwrap_or_default();
+    state.event(profile, "expired", None, format!("{expired} access tokens{whose}"));
     expired
 }
 

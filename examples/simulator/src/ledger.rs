@@ -65,6 +65,8 @@ pub struct Grant {
     pub profile: String,
     /// The account it is for.
     pub realm: String,
+    /// Who approved; all its tokens are this user's.
+    pub user: String,
     /// The client it was given to.
     pub client_id: String,
     /// The redirect URI of its authorization.

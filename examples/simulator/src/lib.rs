@@ -14,11 +14,20 @@
 //! * `state` — the one mutex, with ledger, values, codes and faults behind it.
 //!   `rotation` holds the rules by which refresh tokens live and die.
 //! * `server` — accepts connections and sends each request to its endpoint:
-//!   `authorize`, `token` (with `credentials`, `token_reply`), `revoke`, `api`
-//!   (with `api_refusal`, `answers`, `tools`), `control`.
+//!   `authorize`, `token` (with `credentials`, `token_reply`, `id_token`), `revoke`, `userinfo`,
+//!   `api` (with `api_refusal`, `answers`, `notion`, `tools`), `control`.
+//!   `user` says how users appear there.
+//! * `calls` — which calls reached the APIs, and with whose token ([`ApiCall`]); `mark` — how a
+//!   test finds its own among them.
 //! * `faults` — which misbehaviour is due ([`Fault`]); `misbehave` — doing it;
 //!   `connection` — the socket that can be reset under a reply.
-//! * `reply`, `clock`, `random` — small tools.
+//! * `jwt`, `reply`, `clock`, `random` — small tools.
+//!
+//! Users: [`Settings::user`] approves, unless the authorization request has `simulated_user=NAME` or
+//! the consent page is answered with another name. Grants, tokens, ID tokens, `/P/userinfo` and the
+//! APIs remember who it was. To have a client refresh now, expire what it holds:
+//! [`Simulator::expire`], [`Simulator::expire_user`], or `POST /control/expire/P?user=NAME`;
+//! [`Simulator::api_calls`] then shows with which of a grant's tokens it comes back.
 //!
 //! It does not use the `sidekey` crate: both follow the same documents independently, which is
 //! what makes one a test of the other.
@@ -27,15 +36,20 @@ mod answers;
 mod api;
 mod api_refusal;
 mod authorize;
+mod calls;
 mod clock;
 pub mod command_line;
 mod connection;
 mod control;
 mod credentials;
 mod faults;
+mod id_token;
+mod jwt;
 pub mod leaks;
 mod ledger;
+mod mark;
 mod misbehave;
+mod notion;
 mod profile;
 mod random;
 mod reply;
@@ -48,9 +62,12 @@ mod state;
 mod token;
 mod token_reply;
 mod tools;
+mod user;
+mod userinfo;
 
+pub use calls::ApiCall;
 pub use faults::{Endpoint, Fault, FaultKind};
 pub use ledger::{AccessToken, Counters, Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger, RefreshToken};
 pub use profile::Profile;
-pub use settings::{ClientAuth, RequestFormat, Reuse, Rotation, Settings};
+pub use settings::{ClientAuth, IdTokenAlg, IdTokenTamper, RequestFormat, Reuse, Rotation, Settings};
 pub use simulator::{Options, Simulator, TlsIdentity, start};

@@ -66,6 +66,14 @@ impl Profile {
         matches!(self, Profile::Github | Profile::GithubOauthApp)
     }
 
+    /// Whether it speaks OpenID Connect: ID tokens, their keys, and `userinfo`.
+    pub(crate) fn has_openid(self) -> bool {
+        match self {
+            Profile::Google | Profile::Microsoft | Profile::Quickbooks | Profile::Gitlab | Profile::Generic => true,
+            Profile::Github | Profile::GithubOauthApp | Profile::Notion => false,
+        }
+    }
+
     /// A new access token that looks like this company's.
     pub(crate) fn new_access_token(self) -> String {
         match self {

@@ -18,8 +18,21 @@ pub(crate) fn hex_digits(length: usize) -> String {
 
 /// A random id in the form of a UUID.
 pub(crate) fn uuid() -> String {
-    let digits = hex_digits(32);
-    format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..])
+    as_uuid(&hex_digits(32))
+}
+
+/// An id in the form of a UUID, the same for the same text.
+pub(crate) fn uuid_of(text: &str) -> String {
+    as_uuid(&sha256_hex(text))
+}
+
+fn as_uuid(digits: &str) -> String {
+    format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..32])
+}
+
+/// A number of at most 32 bits, the same for the same text.
+pub(crate) fn number_of(text: &str) -> u32 {
+    Sha256::digest(text.as_bytes()).iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
 /// SHA-256 in hexadecimal: how the ledger names a value without showing it.

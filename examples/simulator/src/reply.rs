@@ -1,5 +1,6 @@
 //! Building replies, reading requests' bodies, and knowing whether a reply got out.
 
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
@@ -72,14 +73,22 @@ pub(crate) fn full(bytes: Bytes) -> Body {
 }
 
 /// The whole body of a request; none if it is too long or broken.
-pub(crate) async fn read(body: Incoming) -> Option<Bytes> {
+pub(crate) async fn read<B>(body: B) -> Option<Bytes>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let body = Limited::new(body, BODY_LIMIT).collect().await.ok()?;
     Some(body.to_bytes())
 }
 
 /// Takes in what the client is still sending, so that it gets to read its refusal. Closing a
 /// socket with unread bytes would reset it.
-pub(crate) async fn drain(body: Incoming) {
+pub(crate) async fn drain<B>(body: B)
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let _ = tokio::time::timeout(Duration::from_millis(100), read(body)).await;
 }
 

@@ -15,9 +15,18 @@ pub(crate) struct Issued {
     pub(crate) scope: String,
     pub(crate) realm: String,
     pub(crate) grant_id: String,
+    pub(crate) user: String,
+    /// At the exchange of a code only.
+    pub(crate) sign_in: Option<SignIn>,
     /// Seconds until the refresh token expires: if unused, and in any case.
     pub(crate) refresh_expires_in_s: Option<u64>,
     pub(crate) refresh_hard_expires_in_s: Option<u64>,
+}
+
+/// What an ID token needs to know of its authorization.
+pub(crate) struct SignIn {
+    pub(crate) client_id: String,
+    pub(crate) nonce: Option<String>,
 }
 
 /// Turns an accepted code into a grant with its first tokens.
@@ -27,14 +36,15 @@ pub(crate) fn open_grant(state: &mut State, profile: Profile, code: &Code) -> Is
     let id = state.new_id("grant");
     let grants = &mut state.profile(profile).ledger.grants;
     if settings.one_grant {
-        let same_account = grants.iter_mut().filter(|grant| grant.realm == code.realm);
-        same_account.for_each(|grant| end_grant(grant, now, true));
+        let same = |grant: &&mut Grant| grant.realm == code.realm && grant.user == code.user;
+        grants.iter_mut().filter(same).for_each(|grant| end_grant(grant, now, true));
     }
     let index = grants.len();
     grants.push(Grant {
         id: id.clone(),
         profile: profile.name().to_owned(),
         realm: code.realm.clone(),
+        user: code.user.clone(),
         client_id: code.client_id.clone(),
         redirect_uri: code.redirect_uri.clone(),
         scope: code.scope.clone(),
@@ -47,7 +57,8 @@ pub(crate) fn open_grant(state: &mut State, profile: Profile, code: &Code) -> Is
     let refresh = wanted.then(|| new_refresh_token(state, profile, index, None));
     let access_token = new_access_token(state, profile, index, None);
     state.event(profile, "code_exchanged", Some(&id), "");
-    issued(state, profile, index, access_token, refresh, true)
+    let sign_in = SignIn { client_id: code.client_id.clone(), nonce: code.nonce.clone() };
+    Issued { sign_in: Some(sign_in), ..issued(state, profile, index, access_token, refresh, true) }
 }
 
 /// Refreshes with a token that exists, or says why not.
@@ -233,6 +244,8 @@ fn issued(
         scope: grant.scope.clone(),
         realm: grant.realm.clone(),
         grant_id: grant.id.clone(),
+        user: grant.user.clone(),
+        sign_in: None,
         refresh_expires_in_s: token.and_then(|token| token.expires_at_ms).map(seconds_left),
         refresh_hard_expires_in_s: hard_end.map(seconds_left),
     }

@@ -20,8 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::connection::{CuttableStream, Cutter};
 use crate::profile::Profile;
 use crate::reply::{Reply, drain, json as json_reply, watched};
+use crate::settings::Settings;
 use crate::state::Shared;
-use crate::{api, authorize, clock, control, revoke, token};
+use crate::{api, authorize, clock, control, revoke, token, userinfo};
 
 /// What endpoints know about a request besides itself.
 #[derive(Clone)]
@@ -31,6 +32,14 @@ pub(crate) struct Call {
     pub(crate) cutter: Cutter,
     /// Scheme and authority that the client used.
     pub(crate) origin: String,
+}
+
+impl Call {
+    /// What the profile calls itself.
+    pub(crate) fn issuer(&self, settings: &Settings) -> String {
+        let own = || format!("{}/{}", self.origin, self.profile.name());
+        settings.issuer.clone().unwrap_or_else(own)
+    }
 }
 
 /// What connections have in common.
@@ -106,6 +115,11 @@ impl Server {
             }
             (&Method::POST, "token") => token::answer(call, request).await,
             (&Method::POST, "revoke") => revoke::answer(call, request).await,
+            (&Method::GET, "jwks.json") if profile.has_openid() => {
+                drain(request.into_body()).await;
+                json_reply(200, &call.shared.keys.set())
+            }
+            _ if userinfo::is_asked(profile, &method, rest) => userinfo::answer(call, request).await,
             _ if revoke::is_github_revocation(profile, &method, rest) => revoke::answer(call, request).await,
             _ => match rest.strip_prefix("api") {
                 Some(path) if path.is_empty() || path.starts_with('/') => api::answer(call, path, request).await,

@@ -19,13 +19,17 @@ pub struct Settings {
     pub request_format: RequestFormat,
     /// The account that the next authorization is for: QuickBooks' `realmId`, Notion's workspace.
     pub realm_id: String,
+    /// Each user has an account of their own, derived from `realm_id` and the user's name.
+    pub realm_per_user: bool,
+    /// Who approves, unless the authorization request names another as `simulated_user`.
+    pub user: String,
     /// Approve without asking. Otherwise a page with two forms.
     pub auto_approve: bool,
     /// Refuse every authorization with this OAuth error.
     pub deny_with: Option<String>,
     /// Add `iss` to the callback (RFC 9207).
     pub send_iss: bool,
-    /// The value of `iss`; without it, the profile's own URL.
+    /// The value of `iss`, here and in ID tokens; without it, the profile's own URL.
     pub issuer: Option<String>,
     /// Refuse authorization requests without a code challenge.
     pub pkce_required: bool,
@@ -50,10 +54,15 @@ pub struct Settings {
     pub reuse: Reuse,
     /// With [`Reuse::RevokeFamily`]: access tokens die as well.
     pub revoke_access_on_reuse: bool,
-    /// A new grant of the same realm kills the earlier one.
+    /// A new grant of the same user and realm kills the earlier one.
     pub one_grant: bool,
     /// Whether the reply to a refresh repeats a refresh token that did not change.
     pub refresh_reply_has_refresh_token: bool,
+    /// How ID tokens are signed. There are some where the profile speaks OpenID Connect and the scope
+    /// has `openid`.
+    pub id_token_alg: IdTokenAlg,
+    /// What is wrong with ID tokens.
+    pub id_token_tamper: IdTokenTamper,
 }
 
 /// What a refresh does to the refresh token.
@@ -112,6 +121,40 @@ pub enum RequestFormat {
     FormOrJson,
 }
 
+/// How ID tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdTokenAlg {
+    /// With RSA, and always the same key.
+    Rs256,
+    /// With P-256, and a key made at the start.
+    Es256,
+}
+
+/// What is wrong with ID tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdTokenTamper {
+    /// Nothing.
+    None,
+    /// They are for another client.
+    WrongAud,
+    /// They come from another issuer.
+    WrongIss,
+    /// They answer another authorization request.
+    WrongNonce,
+    /// They expired an hour ago.
+    Expired,
+    /// They are not signed, and say so.
+    AlgNone,
+    /// They are signed by HMAC, with the PEM text of the public key as its secret.
+    Hs256WithPublicKey,
+    /// They are signed by a key that is not published, under the name of the one that is.
+    OtherKey,
+    /// There are none.
+    Missing,
+}
+
 impl Settings {
     /// How a profile starts.
     pub fn of(profile: Profile) -> Settings {
@@ -127,15 +170,20 @@ impl Settings {
                 ..plain
             },
             Profile::Github => Settings {
+                user: "octocat".to_owned(),
                 client_auth: ClientAuth::Body,
                 access_lifetime_s: 28_800.0,
                 refresh_lifetime_s: 15_897_600.0,
                 kills_access: true,
                 ..plain
             },
-            Profile::GithubOauthApp => {
-                Settings { client_auth: ClientAuth::Body, access_lifetime_s: 0.0, rotation: Rotation::None, ..plain }
-            }
+            Profile::GithubOauthApp => Settings {
+                user: "octocat".to_owned(),
+                client_auth: ClientAuth::Body,
+                access_lifetime_s: 0.0,
+                rotation: Rotation::None,
+                ..plain
+            },
             Profile::Microsoft => Settings {
                 access_lifetime_s: 3599.0,
                 refresh_lifetime_s: 7_776_000.0,
@@ -173,6 +221,8 @@ impl Settings {
             client_auth: ClientAuth::BasicOrBody,
             request_format: RequestFormat::Form,
             realm_id: String::new(),
+            realm_per_user: false,
+            user: "user-1".to_owned(),
             auto_approve: true,
             deny_with: None,
             send_iss: false,
@@ -190,6 +240,11 @@ impl Settings {
             revoke_access_on_reuse: false,
             one_grant: false,
             refresh_reply_has_refresh_token: true,
+            id_token_alg: match profile {
+                Profile::Generic => IdTokenAlg::Es256,
+                _ => IdTokenAlg::Rs256,
+            },
+            id_token_tamper: IdTokenTamper::None,
         }
     }
 

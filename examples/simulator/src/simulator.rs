@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::calls::ApiCall;
 use crate::control;
 use crate::faults::Fault;
 use crate::ledger::{IssuedValues, LedgerSnapshot};
@@ -95,6 +96,16 @@ impl Simulator {
         self.shared.lock().values.clone()
     }
 
+    /// The last 100,000 calls to the APIs, oldest first.
+    pub fn api_calls(&self) -> Vec<ApiCall> {
+        self.shared.lock().calls.iter().cloned().collect()
+    }
+
+    /// Forgets which calls there were.
+    pub fn clear_api_calls(&self) {
+        self.shared.lock().calls.clear();
+    }
+
     /// Changes a profile's settings. `change` must not call the simulator.
     ///
     /// # Panics
@@ -135,7 +146,15 @@ impl Simulator {
     /// # Panics
     /// When there is no such profile.
     pub fn expire(&self, profile: &str) -> usize {
-        control::expire(&self.shared, named(profile))
+        control::expire(&self.shared, named(profile), None)
+    }
+
+    /// Lets one user's access tokens of a profile expire now. Returns how many.
+    ///
+    /// # Panics
+    /// When there is no such profile.
+    pub fn expire_user(&self, profile: &str, user: &str) -> usize {
+        control::expire(&self.shared, named(profile), Some(user))
     }
 
     /// The user takes all consent back at the company. Returns how many grants died.
@@ -146,7 +165,7 @@ impl Simulator {
         control::revoke(&self.shared, named(profile))
     }
 
-    /// Forgets grants, codes, counters, events and faults; settings are as at the start.
+    /// Forgets grants, codes, counters, events, API calls and faults; settings are as at the start.
     /// Issued values stay known, for leak searches.
     pub fn reset(&self) {
         self.shared.lock().reset();

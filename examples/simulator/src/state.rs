@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::calls::Calls;
 use crate::clock;
 use crate::faults::{ArmedFaults, Endpoint, FaultKind};
+use crate::jwt::Keys;
 use crate::ledger::{Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger};
 use crate::profile::Profile;
 use crate::random;
@@ -17,6 +19,8 @@ const EVENTS_KEPT: usize = 10_000;
 /// What all connections share.
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// What signs ID tokens.
+    pub(crate) keys: Keys,
 }
 
 /// Everything a simulator knows.
@@ -27,6 +31,7 @@ pub(crate) struct State {
     last_event: u64,
     last_id: u64,
     pub(crate) faults: ArmedFaults,
+    pub(crate) calls: Calls,
     pub(crate) values: IssuedValues,
 }
 
@@ -55,7 +60,11 @@ pub(crate) struct Code {
     pub(crate) redirect_uri: String,
     pub(crate) challenge: Option<String>,
     pub(crate) scope: String,
+    /// To be repeated in the ID token.
+    pub(crate) nonce: Option<String>,
     pub(crate) realm: String,
+    /// Who approved.
+    pub(crate) user: String,
     /// Google: whether a refresh token was asked for.
     pub(crate) offline: bool,
     pub(crate) expires_at_ms: Option<u64>,
@@ -71,10 +80,11 @@ impl Shared {
             last_event: 0,
             last_id: 0,
             faults: ArmedFaults::default(),
+            calls: Calls::default(),
             values: IssuedValues::default(),
         };
         state.reset();
-        Arc::new(Shared { state: Mutex::new(state) })
+        Arc::new(Shared { state: Mutex::new(state), keys: Keys::new() })
     }
 
     /// The state. A panic of another holder does not matter: a test is failing anyway.
@@ -88,6 +98,7 @@ impl State {
     pub(crate) fn reset(&mut self) {
         self.faults.clear();
         self.events.clear();
+        self.calls.clear();
         self.profiles = Profile::ALL
             .into_iter()
             .map(|profile| {

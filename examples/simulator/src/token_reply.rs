@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use crate::clock;
+use crate::id_token;
 use crate::profile::Profile;
 use crate::random;
 use crate::reply::{self, Reply, whole, with_header};
@@ -13,6 +14,7 @@ use crate::rotation::Issued;
 use crate::server::Call;
 use crate::settings::Settings;
 use crate::state::Delivery;
+use crate::user;
 
 /// A definite refusal of a token request.
 pub(crate) struct Refusal {
@@ -39,7 +41,10 @@ impl Refusal {
 /// The reply with new tokens. It reports to the ledger whether it got out.
 pub(crate) fn success(call: &Call, headers: &HeaderMap, issued: Issued) -> Reply {
     let settings = call.shared.lock().settings(call.profile);
-    let fields = fields(call.profile, &settings, headers, &issued);
+    let mut fields = fields(call.profile, &settings, headers, &issued);
+    if let Some(token) = id_token::of(call, &settings, &issued) {
+        fields.insert("id_token".to_owned(), json!(token));
+    }
     let mut reply = encoded(call.profile, headers, 200, fields);
     if let (Some((_, place)), Some(id)) = (issued.refresh_token, issued.refresh_token_id) {
         let delivery = Delivery::new(&call.shared, call.profile, place, id);
@@ -93,7 +98,7 @@ fn fields(profile: Profile, settings: &Settings, headers: &HeaderMap, issued: &I
             set("workspace_name", json!("Simulated workspace"));
             set("workspace_icon", Value::Null);
             set("duplicated_template_id", Value::Null);
-            set("owner", json!({"type": "user", "user": {"object": "user", "id": "simulated-user"}}));
+            set("owner", user::notion_owner(&issued.user));
         }
         Profile::Gitlab => {
             set("scope", json!(issued.scope));

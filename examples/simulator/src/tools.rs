@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use serde_json::{Map, json};
@@ -13,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::Admitted;
 use crate::clock::{self, sleep};
+use crate::mark::SearchedBody;
 use crate::profile::Profile;
 use crate::random;
 use crate::reply::{Reply, drain, json as json_reply, redirect, streaming, with_header};
@@ -38,7 +38,7 @@ pub(crate) fn wanted(admitted: &Admitted) -> Option<String> {
 }
 
 /// Answers a call to the tool at `path`, which [`wanted`] found.
-pub(crate) async fn answer(path: &str, admitted: &Admitted, parts: &Parts, body: Incoming) -> Reply {
+pub(crate) async fn answer(path: &str, admitted: &Admitted, parts: &Parts, body: SearchedBody) -> Reply {
     let query = parts.uri.query().unwrap_or_default();
     let query = Parameters::from_form(query.as_bytes());
     let number = |name: &str, otherwise: u64| {
@@ -71,7 +71,7 @@ pub(crate) async fn answer(path: &str, admitted: &Admitted, parts: &Parts, body:
 }
 
 /// Says what arrived. The token itself is only shown as its hash.
-pub(crate) async fn echo(admitted: &Admitted, parts: &Parts, body: Incoming) -> Reply {
+pub(crate) async fn echo(admitted: &Admitted, parts: &Parts, body: SearchedBody) -> Reply {
     let (body_bytes, body_sha256) = digest(body).await;
     let listed: Vec<(String, String)> =
         parts.headers.iter().map(|(name, value)| (name.to_string(), shown(name.as_str(), value.as_bytes()))).collect();
@@ -93,6 +93,7 @@ pub(crate) async fn echo(admitted: &Admitted, parts: &Parts, body: Incoming) -> 
             "body_sha256": body_sha256,
             "grant": admitted.grant_id,
             "realm": admitted.realm,
+            "user": admitted.user,
             "token_id": admitted.token_id,
         }),
     )
@@ -114,13 +115,13 @@ fn shown(name: &str, value: &[u8]) -> String {
     }
 }
 
-async fn upload(body: Incoming) -> Reply {
+async fn upload(body: SearchedBody) -> Reply {
     let (bytes, sha256) = digest(body).await;
     json_reply(200, &json!({"bytes": bytes, "sha256": sha256}))
 }
 
 /// Length and hash of a body, without keeping it. A body that breaks off counts as far as it came.
-async fn digest(mut body: Incoming) -> (u64, String) {
+async fn digest(mut body: SearchedBody) -> (u64, String) {
     let mut length = 0;
     let mut hash = Sha256::new();
     while let Some(Ok(frame)) = body.frame().await {

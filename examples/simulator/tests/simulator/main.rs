@@ -2,11 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests, in real time")]
 
 mod api;
+mod calls;
 mod client;
 mod control;
 mod faults;
 mod flow;
+mod identity;
 mod rotation;
 mod shapes;
 mod tls;
 mod user;
+mod users;
