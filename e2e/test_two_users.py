@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
+import httpx2
 import pytest
 
 from harness import client_program
@@ -96,6 +98,60 @@ def test_every_call_reaches_the_api_with_the_token_of_its_own_user(
         assert len(generations) > REFRESHES_AT_LEAST, f"the calls of {user} saw the tokens {generations}"
     assert {call["user"] for call in simulator.calls("notion")} == set(clients)
     assert_it_knows_no_token(tapped, simulator, clients)
+
+
+def test_a_session_is_of_no_use_to_another_user(
+    sidekey: Sidekey, simulator: Simulator, tapped: TappedServer, alice: User, bob: User, start_client: StartClient
+) -> None:
+    """The server remembers by session whose token it uses: whoever could name a session would act as its user."""
+    tokens = {}
+    for user in (alice, bob):
+        client = start_client(PythonClient, sidekey, user)
+        client.connect()
+        tokens[user.name] = client.tokens()["access_token"]
+        # From here on nothing but this test talks to the server.
+        client.disconnect()
+    session = begin_session(sidekey, tokens["alice"])
+    assert search(sidekey, tokens["alice"], session, "call-by-alice").status_code == 200
+    for method in ("POST", "GET", "DELETE"):
+        sent_before = len(tapped.inbound.sent)
+        answer = search(sidekey, tokens["bob"], session, "call-by-bob", method)
+        assert answer.status_code == 404, f"{method}: {answer.status_code} {answer.text}"
+        assert len(tapped.inbound.sent) == sent_before, f"the server was told of the {method}"
+    # Nothing ended for the one whose session it is.
+    assert search(sidekey, tokens["alice"], session, "call-by-alice-again").status_code == 200
+    markers = {call["marker"]: call["user"] for call in simulator.calls("notion") if call["marker"]}
+    assert markers == {"call-by-alice": "alice", "call-by-alice-again": "alice"}
+
+
+def begin_session(sidekey: Sidekey, token: str) -> str:
+    parameters = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "end-to-end test", "version": "1"},
+    }
+    answer = mcp_request(sidekey, token, {}, {"method": "initialize", "params": parameters})
+    assert answer.status_code == 200, answer.text
+    return answer.headers["mcp-session-id"]
+
+
+def search(sidekey: Sidekey, token: str, session: str, marker: str, method: str = "POST") -> httpx2.Response:
+    """A tool call in a session; or another method on that session, which then says nothing."""
+    call = {"method": "tools/call", "params": {"name": "API-post-search", "arguments": {"query": marker}}}
+    headers = {"mcp-session-id": session, "mcp-protocol-version": "2025-11-25"}
+    return mcp_request(sidekey, token, headers, call if method == "POST" else None, method)
+
+
+def mcp_request(
+    sidekey: Sidekey, token: str, headers: dict[str, str], message: dict[str, Any] | None, method: str = "POST"
+) -> httpx2.Response:
+    accept = "text/event-stream" if method == "GET" else "application/json, text/event-stream"
+    return sidekey.http.request(
+        method,
+        f"{sidekey.addresses.public_url}/notion/mcp",
+        headers={"authorization": f"Bearer {token}", "accept": accept, **headers},
+        json={"jsonrpc": "2.0", "id": 1, **message} if message else None,
+    )
 
 
 def make_calls(clients: dict[str, SdkClient]) -> dict[str, str]:
