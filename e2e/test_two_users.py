@@ -59,8 +59,8 @@ def tapped(addresses: Addresses) -> Iterator[TappedServer]:
     [port] = free_ports(1)
     with (
         Wiretap(addresses.egress_port) as outbound,
-        shared_notion_server(outbound.port, port, host="127.0.0.2") as server,
         Wiretap(port, target_host="127.0.0.2", port=port) as inbound,
+        shared_notion_server(outbound.port, port, host="127.0.0.2") as server,
     ):
         yield TappedServer(server, inbound, outbound)
 
