@@ -1,14 +1,17 @@
 //! What everything else stands on and that knows nothing of the product: secrets, time, randomness, outbound HTTP,
-//! and reading TOML with positions.
+//! reading TOML with positions, rate limits, and signed JSON (JWS).
 
+pub mod address;
 pub mod backoff;
 pub mod clock;
 pub mod digest;
 pub mod duration;
 pub mod files;
 pub mod http;
+pub mod jws;
 pub mod problem_details;
 pub mod random;
+pub mod rate_limit;
 pub mod safe_url;
 pub mod secret;
 pub mod toml_document;

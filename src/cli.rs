@@ -4,7 +4,9 @@
 
 mod admin_client;
 mod check;
+mod clients;
 mod connect;
+mod grants;
 mod handle;
 mod init;
 mod keys;
@@ -37,7 +39,7 @@ enum Command {
     Check(check::Arguments),
     /// Write a working configuration and a key.
     Init(init::Arguments),
-    /// Keys that seal what is stored.
+    /// Keys that seal what is stored, and keys that sign access tokens.
     #[command(subcommand)]
     Keys(keys::Command),
     /// Print a one-time link that connects a subject to a provider.
@@ -45,6 +47,12 @@ enum Command {
     /// Handles: what MCP servers hold instead of a token.
     #[command(subcommand)]
     Handle(handle::Command),
+    /// MCP clients that the operator registers.
+    #[command(subcommand)]
+    Clients(clients::Command),
+    /// Grants: which MCP clients act for whom.
+    #[command(subcommand)]
+    Grants(grants::Command),
     /// Show all connections and how they stand.
     Status(status::Arguments),
 }
@@ -85,6 +93,8 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
         Command::Keys(command) => keys::run(&command),
         Command::Connect(arguments) => connect::run(&arguments),
         Command::Handle(command) => handle::run(&command),
+        Command::Clients(command) => clients::run(&command),
+        Command::Grants(command) => grants::run(&command),
         Command::Status(arguments) => status::run(&arguments),
     };
     match done {

@@ -2,8 +2,10 @@
 //!
 //! [`Dance::create_link`] makes a one-time link; the browser that opens it and posts gets a cookie and is sent to the
 //! provider ([`Dance::begin`]); the provider sends it back ([`Dance::callback`]), where state, browser, issuer and captured
-//! parameters are checked, the code is exchanged, and the connection is made durable. Nothing here redirects or renders:
-//! results and errors are data.
+//! parameters are checked, the code is exchanged, and the connection is made durable. [`Dance::start`] begins without a link, for a browser
+//! that another journey has led here; where it goes on is carried along as a [`Continuation`]. A flow may also begin
+//! without a subject: then the provider says who the user is. Nothing here redirects or renders: results and errors are
+//! data.
 
 mod callback;
 pub mod error;
@@ -11,6 +13,8 @@ pub mod error;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use url::Url;
 
 use crate::base::clock::{Clock, Timestamp};
@@ -19,17 +23,19 @@ use crate::base::http::HttpClient;
 use crate::base::random::{self, Random};
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
+use crate::identity::Accounts;
 use crate::model::connection::ConnectionKey;
-use crate::model::flow::{ConnectLink, Flow, FlowId, LIFETIME, sign_state};
+use crate::model::continuation::Continuation;
+use crate::model::flow::{ConnectLink, Flow, FlowId, LIFETIME, Purpose, sign_state};
 use crate::model::names::ProviderName;
-use crate::oauth::authorize_url::authorize_url;
+use crate::oauth::authorize_url::{Question, authorize_url};
 use crate::store::Store;
 use crate::store::record::{FlowRecord, verifier_context};
 use crate::store::seal::Sealer;
 use crate::telemetry::metrics::Metrics;
 use crate::vault::Vault;
 
-pub use callback::{CallbackParameters, Connected};
+pub use callback::{CallbackParameters, Connected, Returned};
 pub use error::{BeginError, CallbackError};
 
 /// What the dance is made of.
@@ -42,6 +48,8 @@ pub struct Parts {
     pub providers: BTreeMap<ProviderName, Arc<Provider>>,
     /// Reaches token endpoints.
     pub http: Arc<dyn HttpClient>,
+    /// Finds out who signed in.
+    pub accounts: Accounts,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -56,6 +64,7 @@ pub struct Parts {
 pub struct Dance {
     parts: Parts,
     state_key: SigningKey,
+    nonce_key: SigningKey,
 }
 
 /// A link that was made.
@@ -88,7 +97,8 @@ impl Dance {
     /// Ready to connect.
     pub fn new(parts: Parts) -> Arc<Self> {
         let state_key = parts.sealer.signing_key("oauth state");
-        Arc::new(Self { parts, state_key })
+        let nonce_key = parts.sealer.signing_key("openid nonce");
+        Arc::new(Self { parts, state_key, nonce_key })
     }
 
     /// The provider of this name.
@@ -118,32 +128,55 @@ impl Dance {
     /// Uses up a link and begins the dance.
     pub async fn begin(&self, token: &Secret) -> Result<Begun, BeginError> {
         let link = self.link(token).await?;
-        let provider = self.provider(&link.key.provider);
-        let provider = provider.ok_or_else(|| BeginError::UnknownProvider(link.key.provider.clone()))?;
+        let (record, begun) = self.prepare(Purpose::Connect(link.key), Continuation::Done)?;
+        match self.parts.store.begin_flow(link_digest(token), record, self.parts.clock.now()).await {
+            Ok(true) => Ok(begun),
+            Ok(false) => Err(BeginError::LinkOver),
+            Err(error) => Err(BeginError::Store(error)),
+        }
+    }
+
+    /// Begins the dance for a browser that is known to us by other means than a link, and says where it goes on.
+    pub async fn start(&self, purpose: Purpose, continuation: Continuation) -> Result<Begun, BeginError> {
+        let (record, begun) = self.prepare(purpose, continuation)?;
+        self.parts.store.put_flow(record).await.map_err(BeginError::Store)?;
+        Ok(begun)
+    }
+
+    fn prepare(&self, purpose: Purpose, continuation: Continuation) -> Result<(FlowRecord, Begun), BeginError> {
+        let provider = self.provider(purpose.provider());
+        let provider = provider.ok_or_else(|| BeginError::UnknownProvider(purpose.provider().clone()))?;
         let random = self.parts.random.as_ref();
         let now = self.parts.clock.now();
         let id = FlowId(random::bytes(random));
         let cookie_value = random::secret(random);
         // 43 base64url characters are a verifier of RFC 7636 section 4.1.
         let verifier = provider.entry.authorize.pkce.is_sent().then(|| random::secret(random));
+        let asks_who = matches!(purpose, Purpose::SignIn(_));
         let flow = Flow {
             id,
-            key: link.key,
+            purpose,
+            continuation,
             browser_binding: sha256(cookie_value.expose().as_bytes()),
             expires_at: now.plus(LIFETIME),
         };
         let sealed = verifier
             .as_ref()
-            .map(|verifier| self.parts.sealer.seal(&verifier_context(&flow.key, &id.to_string()), verifier));
-        let record = FlowRecord { flow, verifier: sealed };
-        match self.parts.store.begin_flow(link_digest(token), record, now).await {
-            Ok(true) => {}
-            Ok(false) => return Err(BeginError::LinkOver),
-            Err(error) => return Err(BeginError::Store(error)),
-        }
-        let state = sign_state(&self.state_key, id, now);
-        let authorize_url = authorize_url(provider, &state, verifier.as_ref());
-        Ok(Begun { authorize_url, cookie_name: cookie_name(id), cookie_value })
+            .map(|verifier| self.parts.sealer.seal(&verifier_context(&flow.purpose, &id.to_string()), verifier));
+        let nonce = asks_who.then(|| self.nonce(id));
+        let question = Question {
+            state: &sign_state(&self.state_key, id, now),
+            verifier: verifier.as_ref(),
+            sign_in_nonce: nonce.as_deref(),
+        };
+        let authorize_url = authorize_url(provider, &question);
+        Ok((FlowRecord { flow, verifier: sealed }, Begun { authorize_url, cookie_name: cookie_name(id), cookie_value }))
+    }
+
+    /// The nonce that ties an ID token to a flow (OpenID Connect Core section 3.1.2.1). Made from the flow's id with our
+    /// key, so that nobody else can make it and nothing need be kept.
+    fn nonce(&self, id: FlowId) -> String {
+        URL_SAFE_NO_PAD.encode(self.nonce_key.sign(&id.0))
     }
 }
 

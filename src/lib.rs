@@ -6,13 +6,15 @@
 //! | layer | module | what lives there |
 //! |---|---|---|
 //! | 0 | [`base`] | secrets, clock, randomness, safe URLs, the outbound HTTP adapter, positions in TOML files |
-//! | 1 | [`model`] | pure data and transitions: connection, token set, flow, handle |
+//! | 1 | [`model`] | pure data and transitions: connection, token set, flow, handle, client, grant |
 //! | 1 | [`telemetry`] | logging, metrics, health |
 //! | 2 | [`catalogue`] | provider entries: strict, inheritable, checked |
 //! | 2 | [`oauth`] | what is said to a provider's authorization server and how its replies are understood |
 //! | 2 | [`store`] | durable records, sealing, key ring |
 //! | 3 | [`config`] | the operator's TOML -> valid settings, every problem at once |
 //! | 3 | [`vault`] | the current token of a connection: cache, single flight, refresh, schedule |
+//! | 3 | [`issuer`] | the OAuth 2.1 authorization server towards MCP clients; knows nothing of providers |
+//! | 3 | [`identity`] | who the user is: the account at one provider |
 //! | 4 | [`dance`] | connect a subject to a provider: link, begin, callback |
 //! | 5 | [`proxy`] | the data plane on Pingora: MCP server -> provider API |
 //! | 5 | [`portal`] | our own pages and HTTP APIs |
@@ -24,6 +26,8 @@ pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod dance;
+pub mod identity;
+pub mod issuer;
 pub mod model;
 pub mod oauth;
 pub mod portal;

@@ -1,7 +1,18 @@
-//! Pure data and its transitions: who is connected to what, with which tokens, and which handle stands for whom.
+//! Pure data and its transitions: who is connected to what, with which tokens, which handle stands for whom, and what an
+//! MCP client was granted by whom.
 
+pub mod authorization;
+pub mod client;
 pub mod connection;
+pub mod continuation;
+pub mod cors;
 pub mod flow;
+pub mod grant;
 pub mod handle;
+pub mod issued_token;
+pub mod issuer_settings;
 pub mod names;
+pub mod redirect_uri;
+pub mod scope;
+pub mod server;
 pub mod token_set;

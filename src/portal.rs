@@ -1,31 +1,75 @@
 //! Our own pages and HTTP APIs, as axum routers. Where they are served is the server's business.
 //!
-//! [`public`] is for browsers: connect links, callbacks, results. [`admin`] is for the command line, on a Unix socket.
+//! [`public`] is for browsers and MCP clients: connect links and callbacks, consent and visits, the issuer's endpoints. [`admin`] is for the command line, on a Unix socket.
 //! [`probes`] is for Prometheus and for whoever watches the process.
 
+mod account;
 pub mod admin;
+mod authorize;
 mod callback;
 mod connect;
+mod cookies;
+mod cors;
 mod headers;
+pub mod limited;
+mod oauth;
 mod pages;
 pub mod probes;
+mod session;
+mod visit;
+mod well_known;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{any, get, post};
 
+use crate::base::clock::Clock;
 use crate::base::safe_url::SafeUrl;
 use crate::dance::Dance;
+use crate::issuer::Issuer;
+use crate::issuer::limits::Limits;
+use crate::model::authorization::User;
+use crate::model::names::ProviderName;
+use crate::vault::{Standing, Vault};
 
-/// What the pages for browsers need.
+/// What the pages for browsers and the issuer's endpoints need.
 #[derive(Clone)]
 pub struct PublicState {
     /// Journey J1.
     pub dance: Arc<Dance>,
+    /// Journey J2.
+    pub issuer: Arc<Issuer>,
+    /// How connections stand.
+    pub vault: Arc<Vault>,
+    /// How often all this may be used.
+    pub limits: Arc<Limits>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
     /// Where browsers reach us.
     pub public_url: Arc<SafeUrl>,
+}
+
+impl PublicState {
+    /// Which of the providers the user has yet to connect, or to connect again.
+    async fn missing(&self, user: &User, providers: &BTreeSet<ProviderName>) -> Vec<ProviderName> {
+        let mut missing = Vec::new();
+        for name in providers {
+            if self.vault.standing(&visit::key(user, name)).await != Standing::Usable {
+                missing.push(name.clone());
+            }
+        }
+        missing
+    }
+
+    /// The providers that users of MCP clients deal with.
+    fn offered(&self) -> BTreeSet<ProviderName> {
+        let settings = self.issuer.settings();
+        let of_servers = settings.servers.values().flat_map(|server| server.providers.iter().cloned());
+        of_servers.chain(settings.identity.clone()).collect()
+    }
 }
 
 /// The routes of the public listener.
@@ -35,10 +79,49 @@ pub fn public(state: PublicState) -> Router {
         .route("/callback/{provider}", get(callback::callback).fallback(callback::other_method))
         .route("/connected/{provider}", get(callback::connected))
         .route(pages::STYLESHEET_PATH, get(pages::stylesheet))
+        .merge(for_users())
+        .merge(for_programs())
         .fallback(|| async { pages::not_found() })
         .method_not_allowed_fallback(|| async {
             pages::message(StatusCode::METHOD_NOT_ALLOWED, "Not possible", "This address is not used like that.", "")
         })
         .layer(axum::middleware::from_fn(headers::secure))
         .with_state(state)
+}
+
+/// Pages for the users of MCP clients.
+fn for_users() -> Router<PublicState> {
+    let authorize = || get(authorize::page).post(authorize::decide);
+    Router::new()
+        .route("/authorize", authorize())
+        .route("/oauth/authorize", authorize())
+        .route("/visit/{id}", get(visit::page))
+        .route("/visit/{id}/connect/{provider}", get(visit::connect))
+        .route("/visit/{id}/finish", post(visit::finish))
+        .route("/visit/{id}/cancel", post(visit::cancel))
+        .route("/account", get(account::page))
+        .route("/account/sign-in", post(account::sign_in))
+        .route("/account/sign-out", post(account::sign_out))
+        .route("/account/connect/{provider}", get(account::connect_page).post(account::connect))
+        .route("/account/grants/{id}/revoke", post(account::revoke))
+}
+
+/// The issuer's endpoints for programs, in browsers too. The second names are those that older clients fall back to.
+fn for_programs() -> Router<PublicState> {
+    Router::new()
+        .route("/.well-known/oauth-authorization-server", get(well_known::authorization_server))
+        .route("/.well-known/openid-configuration", get(well_known::authorization_server))
+        .route("/.well-known/oauth-protected-resource", get(well_known::root_resource))
+        .route("/.well-known/oauth-protected-resource/", get(well_known::root_resource))
+        .route("/.well-known/oauth-protected-resource/{*path}", get(well_known::resource))
+        .route("/.well-known/{*path}", any(well_known::unknown))
+        .route("/jwks.json", get(well_known::keys))
+        .route("/token", post(oauth::token))
+        .route("/oauth/token", post(oauth::token))
+        .route("/register", post(oauth::register))
+        .route("/oauth/register", post(oauth::register))
+        .route("/revoke", post(oauth::revoke))
+        .route("/oauth/revoke", post(oauth::revoke))
+        .route("/introspect", post(oauth::introspect))
+        .layer(axum::middleware::from_fn(cors::for_programs))
 }

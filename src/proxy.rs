@@ -1,11 +1,23 @@
 //! The data plane on Pingora.
 //!
-//! [`egress`] is journey J4: an MCP server calls a provider's API through us. [`public`] hands the public listener's
-//! requests to the portal.
+//! [`egress`] is journey J4: an MCP server calls a provider's API through us. [`public`] is the public listener: requests
+//! at the endpoints of MCP servers are journey J3 ([`ingress`]), all others go to the portal.
 
 pub mod egress;
+mod framing;
+pub mod ingress;
 mod peer;
 pub mod public;
 mod respond;
 
 pub use peer::Resolver;
+
+/// A token among the parameters would be a second credential.
+fn has_access_token(query: &str) -> bool {
+    const NAMES: [&str; 3] = ["access_token", "private_token", "job_token"];
+    query.split(['&', ';']).any(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+    })
+}

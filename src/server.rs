@@ -46,6 +46,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     connections: TaskTracker,
     worker: tokio::task::JoinHandle<()>,
+    housekeeper: tokio::task::JoinHandle<()>,
     probes: tokio::task::JoinHandle<()>,
     drain: Duration,
     exchange: Duration,
@@ -64,6 +65,7 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     let (public, egress, metrics) = (listeners.public_address, listeners.egress_address, listeners.metrics_address);
     let probes = listeners.serve(&settings, &world, &stopping, &connections);
     let worker = tokio::spawn(Arc::clone(&world.vault).work());
+    let housekeeper = tokio::spawn(World::keep_issuer(Arc::clone(&world.issuer), world.clock()));
     world.health.well(Part::Store);
     world.health.well(Part::Listeners);
     info!(
@@ -79,6 +81,7 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
         stop,
         connections,
         worker,
+        housekeeper,
         probes,
         drain,
         exchange,
@@ -94,6 +97,7 @@ impl Running {
         self.stop.send_replace(true);
         self.connections.close();
         self.worker.abort();
+        self.housekeeper.abort();
         self.world.vault.stop();
         if tokio::time::timeout(self.drain, self.connections.wait()).await.is_err() {
             warn!(operation = "stop", open = self.connections.len(), "connections were still open when time was up");

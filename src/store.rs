@@ -1,10 +1,12 @@
-//! What must survive: connections, flows, connect links and handles. Secrets come in sealed and go out sealed.
+//! What must survive: connections, flows, connect links and handles ([`Store`]), clients and grants
+//! ([`issuer::IssuerStore`]). Secrets come in sealed and go out sealed.
 //!
 //! [`Store`] is small on purpose, so that other backends can follow; [`contract`] is the one suite that all must pass.
 //! Every method that says so is atomic, and has reached the disk when it returns.
 
 #[cfg(test)]
 pub mod contract;
+pub mod issuer;
 pub mod keyring;
 pub mod record;
 pub mod seal;
@@ -65,6 +67,9 @@ pub trait Store: Send + Sync {
 
     /// Uses up the link and keeps the flow that it begins, both or neither. `false` if the link was already used.
     async fn begin_flow(&self, link: Digest, flow: FlowRecord, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Keeps a flow that no link began.
+    async fn put_flow(&self, flow: FlowRecord) -> Result<(), StoreError>;
 
     /// Reads a flow without using it up.
     async fn flow(&self, id: FlowId) -> Result<Option<FlowRecord>, StoreError>;

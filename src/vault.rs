@@ -21,7 +21,7 @@ use crate::base::clock::{Clock, Timestamp};
 use crate::base::http::HttpClient;
 use crate::base::random::Random;
 use crate::catalogue::Provider;
-use crate::model::connection::ConnectionKey;
+use crate::model::connection::{ConnectionKey, ConnectionState};
 use crate::model::names::ProviderName;
 use crate::model::token_set::{Freshness, RefreshAhead};
 use crate::store::Store;
@@ -56,6 +56,20 @@ pub enum TokenError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// How a connection stands. An outage changes nothing about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is one, and nothing says that it has ended.
+    Usable,
+    /// The grant at the provider is dead.
+    Dead {
+        /// What the provider said.
+        reason: String,
+    },
+    /// There is none.
+    Missing,
 }
 
 /// What the vault is made of.
@@ -138,6 +152,29 @@ impl Vault {
                 Ok(live)
             }
             Freshness::Expired => Box::pin(self.replace_expired(&slot, &live)).await,
+        }
+    }
+
+    /// How a connection stands, without asking the provider.
+    pub async fn standing(&self, key: &ConnectionKey) -> Standing {
+        let slot = match self.slot_in_memory(key) {
+            Some(slot) => slot,
+            None => match Box::pin(self.load(key)).await {
+                Ok(slot) => slot,
+                Err(TokenError::NotConnected) => return Standing::Missing,
+                Err(_) => return Standing::Usable,
+            },
+        };
+        let live = slot.live();
+        let now = self.parts.clock.now();
+        match &live.state {
+            ConnectionState::NeedsReauth { reason } => Standing::Dead { reason: reason.clone() },
+            ConnectionState::Disconnected => Standing::Missing,
+            ConnectionState::Active if live.freshness(now) == Freshness::Expired => match live.standing_error(now) {
+                Some(TokenError::NeedsReauth { reason }) => Standing::Dead { reason },
+                _ => Standing::Usable,
+            },
+            ConnectionState::Active => Standing::Usable,
         }
     }
 

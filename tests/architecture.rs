@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module and layer. Modules of one layer may use each other only where [`NEIGHBOURS`] says so.
-const LAYERS: [(&str, u8); 13] = [
+const LAYERS: [(&str, u8); 15] = [
     ("base", 0),
     ("model", 1),
     ("telemetry", 1),
@@ -14,6 +14,8 @@ const LAYERS: [(&str, u8); 13] = [
     ("store", 2),
     ("config", 3),
     ("vault", 3),
+    ("issuer", 3),
+    ("identity", 3),
     ("dance", 4),
     ("proxy", 5),
     ("portal", 5),

@@ -15,6 +15,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
+use crate::base::address::AllowedDestinations;
 use crate::base::safe_url::SafeUrl;
 
 /// A request to a provider. Its body may hold secrets, so it has no `Debug`.
@@ -87,12 +88,31 @@ impl Default for Limits {
 pub struct NetworkClient {
     client: reqwest::Client,
     limits: Limits,
+    destinations: Option<AllowedDestinations>,
 }
 
 impl NetworkClient {
     /// A client that trusts the system's roots and `extra_roots`.
-    #[expect(clippy::disallowed_methods, reason = "this is the adapter that the others are to use")]
     pub fn new(limits: Limits, extra_roots: &[CertificateDer<'static>]) -> Result<Self, String> {
+        Self::build(limits, extra_roots, None)
+    }
+
+    /// A client for URLs that somebody else chose: it connects to `destinations` only, and to the very address that was
+    /// found allowed, so that a name which changes its address meanwhile leads nowhere else.
+    pub fn guarded(
+        limits: Limits,
+        extra_roots: &[CertificateDer<'static>],
+        destinations: AllowedDestinations,
+    ) -> Result<Self, String> {
+        Self::build(limits, extra_roots, Some(destinations))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the adapter that the others are to use")]
+    fn build(
+        limits: Limits,
+        extra_roots: &[CertificateDer<'static>],
+        destinations: Option<AllowedDestinations>,
+    ) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
@@ -105,7 +125,11 @@ impl NetworkClient {
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if let Some(destinations) = &destinations {
+            builder = builder.dns_resolver(Arc::new(GuardedResolver(destinations.clone())));
+        }
+        let client = builder
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -118,13 +142,45 @@ impl NetworkClient {
             .timeout(limits.total)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { client, limits })
+        Ok(Self { client, limits, destinations })
+    }
+
+    /// A host that is an address is never resolved, so it is judged here.
+    fn check_literal(&self, url: &SafeUrl) -> Result<(), HttpError> {
+        let address = match url.url().host() {
+            Some(url::Host::Ipv4(address)) => std::net::IpAddr::from(address),
+            Some(url::Host::Ipv6(address)) => std::net::IpAddr::from(address),
+            _ => return Ok(()),
+        };
+        match &self.destinations {
+            Some(destinations) if !destinations.allow(address) => Err(HttpError::NotSent(FORBIDDEN.to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
+const FORBIDDEN: &str = "the address is not one of the public Internet";
+
+/// Names to addresses, but only to allowed ones: if any is forbidden, none is used.
+struct GuardedResolver(AllowedDestinations);
+
+impl reqwest::dns::Resolve for GuardedResolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let destinations = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            if found.iter().any(|address| !destinations.allow(address.ip())) {
+                return Err(FORBIDDEN.into());
+            }
+            Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
+        })
     }
 }
 
 #[async_trait]
 impl HttpClient for NetworkClient {
     async fn send(&self, request: Request) -> Result<Response, HttpError> {
+        self.check_literal(&request.url)?;
         let mut reply = self
             .client
             .request(request.method, request.url.url().clone())
@@ -211,6 +267,28 @@ mod tests {
             let error = client().send(get(port)).await.err().expect("no reply");
             assert!(matches!(&error, HttpError::Ambiguous(why) if !why.contains("secret")), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_guarded_client_reaches_nothing_that_is_not_public() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let limits = Limits { connect: Duration::from_secs(1), total: Duration::from_secs(2), body: 64 };
+        let guarded = NetworkClient::guarded(limits, &[], AllowedDestinations::default()).expect("a client");
+        for host in
+            ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"]
+        {
+            let url = format!("https://{host}:{port}/x").parse().expect("safe");
+            let request = Request { method: Method::GET, url, headers: HeaderMap::new(), body: Zeroizing::default() };
+            let error = guarded.send(request).await.err().expect("refused");
+            assert!(matches!(&error, HttpError::NotSent(why) if why.contains(FORBIDDEN)), "{host}: {error}");
+        }
+        let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(nobody.is_err(), "nobody may have connected");
+        let allowed = AllowedDestinations(vec!["127.0.0.0/8".parse().expect("a network")]);
+        let guarded = NetworkClient::guarded(limits, &[], allowed).expect("a client");
+        let reply = guarded.send(get(serve("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await)).await;
+        assert!(reply.is_ok(), "what the operator allows works");
     }
 
     #[tokio::test]

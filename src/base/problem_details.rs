@@ -16,6 +16,9 @@ pub struct ProblemDetails {
     pub detail: String,
     /// What the reader can do about it.
     pub next_step: String,
+    /// Where a person can do it: a page of ours that asks who they are. It carries no authority of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_url: Option<String>,
 }
 
 /// The media type of [`ProblemDetails`].
@@ -31,7 +34,13 @@ impl ProblemDetails {
         next_step: impl Into<String>,
     ) -> Self {
         let kind = format!("urn:sidekey:error:{slug}");
-        Self { kind, title, status, detail: detail.into(), next_step: next_step.into() }
+        Self { kind, title, status, detail: detail.into(), next_step: next_step.into(), connect_url: None }
+    }
+
+    /// The same for everybody who asks too often.
+    pub fn too_many_requests(seconds: u64) -> Self {
+        let next = format!("try again in {seconds} seconds; Retry-After and the RateLimit headers say so too");
+        Self::new("too-many-requests", 429, "Too many requests", "This was asked too often.", next)
     }
 
     /// The JSON text.

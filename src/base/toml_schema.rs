@@ -11,7 +11,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
 use crate::base::toml_document::{Document, Problem, join};
-use crate::base::{duration, safe_url};
+use crate::base::{address, duration, rate_limit, safe_url};
 
 /// The JSON schema of `T`, as editors and [`check`] read it.
 pub fn schema_of<T: JsonSchema>() -> Value {
@@ -252,6 +252,8 @@ fn format(name: &str) -> Option<Format> {
         "sidekey-address" => {
             ("an address such as \"127.0.0.1:8700\"", |text| text.parse::<std::net::SocketAddr>().is_ok())
         }
+        "sidekey-rate" => (rate_limit::EXPECTED, |text| text.parse::<rate_limit::Rate>().is_ok()),
+        "sidekey-network" => (address::EXPECTED, |text| text.parse::<address::Network>().is_ok()),
         "sidekey-pattern" => ("a regular expression that begins with ^ and ends with $", |text| {
             text.starts_with('^') && text.ends_with('$') && regex_lite::Regex::new(text).is_ok()
         }),

@@ -19,7 +19,10 @@ pub use api::{
 };
 pub use authorize::{Authorize, Capture, Pkce};
 pub use lifecycle::{ErrorClass, ErrorRule, Errors, Lifetime, Lookup, Reuse, Rotation, RotationModel};
-pub use token::{BodyFormat, ClientAuthentication, NamedToken, ReplyFormat, Token, TokenCall, TokenResponse, UserInfo};
+pub use token::{
+    BodyFormat, ClientAuthentication, Identity, IdentitySource, NamedToken, ReplyFormat, Token, TokenCall,
+    TokenResponse, UserInfo,
+};
 
 /// Everything Sidekey knows about one provider.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -62,6 +65,8 @@ pub struct Entry {
     pub introspect: Option<TokenCall>,
     /// How the user behind a token is found, where the provider offers it.
     pub userinfo: Option<UserInfo>,
+    /// How the provider says who the user is, where it can be the one that identifies users.
+    pub identity: Option<Identity>,
     /// Look-ups to make once connected, whose results belong to the connection.
     #[serde(default)]
     pub post_connect: Vec<Lookup>,

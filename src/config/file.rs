@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::base::address::Network;
 use crate::base::duration::DurationText;
+use crate::base::rate_limit::Rate;
 use crate::base::safe_url::SafeUrl;
 use crate::config::secret_ref::SecretRef;
 
@@ -40,6 +42,14 @@ pub struct ConfigFile {
     pub timeouts: TimeoutsTable,
     /// The providers that subjects can connect to, by name.
     pub providers: BTreeMap<String, ProviderTable>,
+    /// The authorization server towards MCP clients.
+    pub issuer: IssuerTable,
+    /// MCP clients that need not register themselves, by client id.
+    pub clients: BTreeMap<String, ClientTable>,
+    /// The MCP servers behind the public listener, by name.
+    pub servers: BTreeMap<String, ServerTable>,
+    /// How often the public listener may be used.
+    pub limits: LimitsTable,
 }
 
 /// `[public]`
@@ -51,11 +61,16 @@ pub struct PublicTable {
     pub listen: String,
     /// Serves TLS with this certificate; without it, plain HTTP (behind something that does TLS, or on loopback).
     pub tls: Option<TlsTable>,
+    /// Origins of web pages that may call the MCP endpoints, besides our own, such as `https://inspector.example`.
+    pub allowed_origins: Vec<String>,
+    /// Networks of proxies whose `X-Forwarded-For` is believed; none by default.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for PublicTable {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8700".to_owned(), tls: None }
+        let (allowed_origins, trusted_proxies) = (Vec::new(), Vec::new());
+        Self { listen: "127.0.0.1:8700".to_owned(), tls: None, allowed_origins, trusted_proxies }
     }
 }
 
@@ -225,4 +240,217 @@ pub struct ProviderTable {
     /// Values for the entry's inputs, such as the host of a self-managed instance.
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
+}
+
+/// `[issuer]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IssuerTable {
+    /// The provider whose account says who the user is. Required where there are servers; its entry must have `[identity]`.
+    pub identity: Option<String>,
+    /// What access tokens look like.
+    pub access_tokens: AccessTokens,
+    /// How long an access token works; default: `1h`, or `15m` for JWTs.
+    pub access_token_lifetime: Option<DurationText>,
+    /// How long a refresh token works that is not used.
+    pub refresh_token_lifetime: DurationText,
+    /// How long a client may go on refreshing before the user must authorize it again.
+    pub grant_lifetime: DurationText,
+    /// How long the answer to a refresh is repeated when the same refresh token comes again; at most `10m`.
+    pub refresh_grace: DurationText,
+    /// How long an authorization code works; at most `10m`.
+    pub code_lifetime: DurationText,
+    /// Whether `/token` takes JSON bodies too, for clients that send no forms.
+    pub accept_json: bool,
+    /// For JWTs: private keys in PKCS#8 PEM (EC on P-256, or RSA). The first one signs, all of them are published.
+    pub signing_keys: Vec<SecretRef>,
+    /// Redirect URIs with a scheme other than https and loopback http that clients may use.
+    pub private_redirect_uris: Vec<String>,
+    /// What scopes mean, by scope.
+    pub scopes: BTreeMap<String, ScopeTable>,
+    /// Dynamic client registration (RFC 7591).
+    pub registration: RegistrationTable,
+    /// Clients whose id is the URL of a Client ID Metadata Document.
+    pub client_documents: ClientDocumentsTable,
+}
+
+impl Default for IssuerTable {
+    fn default() -> Self {
+        let seconds = |seconds| DurationText(std::time::Duration::from_secs(seconds));
+        Self {
+            identity: None,
+            access_tokens: AccessTokens::Opaque,
+            access_token_lifetime: None,
+            refresh_token_lifetime: seconds(7 * 86_400),
+            grant_lifetime: seconds(90 * 86_400),
+            refresh_grace: seconds(30),
+            code_lifetime: seconds(60),
+            accept_json: false,
+            signing_keys: Vec::new(),
+            private_redirect_uris: vec!["cursor://anysphere.cursor-mcp/oauth/callback".to_owned()],
+            scopes: BTreeMap::new(),
+            registration: RegistrationTable::default(),
+            client_documents: ClientDocumentsTable::default(),
+        }
+    }
+}
+
+/// What access tokens look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessTokens {
+    /// Random.
+    #[default]
+    Opaque,
+    /// Signed (RFC 9068), for servers that look into them.
+    Jwt,
+}
+
+/// `[issuer.scopes.SCOPE]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScopeTable {
+    /// What users are told about it.
+    pub description: Option<String>,
+    /// Scopes that it includes.
+    pub includes: Vec<String>,
+}
+
+/// `[issuer.registration]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistrationTable {
+    /// Whether clients may register themselves.
+    pub enabled: bool,
+    /// How many clients are kept that no user has approved yet; the oldest go first.
+    pub max_clients: u32,
+    /// And for how long. Clients that a user approved are kept.
+    pub unused_retention: DurationText,
+}
+
+impl Default for RegistrationTable {
+    fn default() -> Self {
+        let unused_retention = DurationText(std::time::Duration::from_secs(30 * 86_400));
+        Self { enabled: true, max_clients: 10_000, unused_retention }
+    }
+}
+
+/// `[issuer.client_documents]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientDocumentsTable {
+    /// Whether such clients are accepted.
+    pub enabled: bool,
+    /// Networks that documents may be fetched from besides the public Internet.
+    pub allow_networks: Vec<Network>,
+    /// A directory of documents (`*.json`) that are used as they are and never fetched.
+    pub pinned: Option<PathBuf>,
+}
+
+impl Default for ClientDocumentsTable {
+    fn default() -> Self {
+        Self { enabled: true, allow_networks: Vec::new(), pinned: None }
+    }
+}
+
+/// `[clients.CLIENT_ID]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTable {
+    /// What users are shown.
+    pub name: String,
+    /// Where browsers may be sent back to.
+    pub redirect_uris: Vec<String>,
+    /// What `sidekey clients hash` printed for the client's secret; a public client has neither this nor `jwks`.
+    pub secret_hash: Option<String>,
+    /// A file with the client's public keys (a JWK set), for `private_key_jwt`.
+    pub jwks: Option<PathBuf>,
+    /// The scopes it may ask for; default: all.
+    pub scopes: Option<Vec<String>>,
+}
+
+/// `[servers.NAME]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTable {
+    /// Where its MCP endpoint is on the public listener; default: `/NAME/mcp`.
+    pub path: Option<String>,
+    /// The MCP endpoint of the server itself: an `http` or `https` URL, or `unix:/run/mcp.sock:/mcp`.
+    pub upstream: String,
+    /// Allows `http` to a host that is not this machine: the handle then travels in the clear.
+    #[serde(default)]
+    pub insecure_upstream: bool,
+    /// The providers that its tools use; the user picks from them.
+    #[serde(default)]
+    pub providers: Vec<String>,
+    /// Those of them without which it is of no use: when one ends for good, the client must authorize again.
+    #[serde(default)]
+    pub required: Vec<String>,
+    /// What every request needs, and what a client gets that asks for no scope.
+    #[serde(default = "default_scopes")]
+    pub scopes: Vec<String>,
+    /// What a client may ask for besides.
+    #[serde(default)]
+    pub optional_scopes: Vec<String>,
+    /// Where the server looks for the credential that it passes on to the provider's API.
+    #[serde(default)]
+    pub handle: HandleTable,
+}
+
+fn default_scopes() -> Vec<String> {
+    vec!["mcp".to_owned()]
+}
+
+/// `[servers.NAME.handle]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HandleTable {
+    /// The request header.
+    pub header: String,
+    /// How its value is written.
+    pub scheme: HandleScheme,
+    /// What the server expects its token to begin with, such as `ntn_`; handles are given that beginning.
+    pub prefix: String,
+}
+
+impl Default for HandleTable {
+    fn default() -> Self {
+        Self { header: "authorization".to_owned(), scheme: HandleScheme::Bearer, prefix: String::new() }
+    }
+}
+
+/// How a handle is written into a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HandleScheme {
+    /// `Bearer HANDLE`.
+    #[default]
+    Bearer,
+    /// The handle alone.
+    Raw,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsTable {
+    /// Requests without or with bad credentials, for each client address.
+    pub failures_per_address: Rate,
+    /// Client registrations, for each client address.
+    pub registrations_per_address: Rate,
+    /// MCP requests, for each grant.
+    pub requests_per_grant: Rate,
+    /// MCP requests, for each subject.
+    pub requests_per_subject: Rate,
+}
+
+impl Default for LimitsTable {
+    fn default() -> Self {
+        Self {
+            failures_per_address: Rate::new(60, 60),
+            registrations_per_address: Rate::new(60, 3600),
+            requests_per_grant: Rate::new(600, 60),
+            requests_per_subject: Rate::new(600, 60),
+        }
+    }
 }

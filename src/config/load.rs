@@ -1,5 +1,7 @@
 //! Reading `sidekey.toml`: shape first, then sense, then the secrets it refers to. Nothing stops at the first problem.
 
+mod front;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::base::address::Network;
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::base::toml_document::{Document, Problem, join};
@@ -17,6 +20,7 @@ use crate::catalogue::{Catalogue, Client, Provider, Selection};
 use crate::config::file::{ConfigFile, ProviderTable, TimeoutsTable};
 use crate::config::secret_ref::SecretRef;
 use crate::config::settings::{Egress, Public, Settings, Timeouts, Tls};
+use crate::model::issuer_settings::Rates;
 use crate::model::names::{ProviderName, Subject};
 use crate::model::token_set::RefreshAhead;
 use crate::store::keyring::{KeyRing, parse_key};
@@ -61,7 +65,7 @@ fn readable_part(document: &Document, problems: &[Problem]) -> Option<ConfigFile
     let mut value = document.value.clone();
     for problem in problems {
         let mut keys: Vec<&str> = problem.key.split(['.', '[']).collect();
-        if keys.first() == Some(&"providers") {
+        if keys.first().is_some_and(|table| ["providers", "clients", "servers"].contains(table)) {
             keys.truncate(2);
         }
         remove(&mut value, &keys);
@@ -102,6 +106,11 @@ impl Loader<'_> {
             self.public_url(file, [public_listen, egress.as_ref().map(|egress| egress.listen), metrics_listen]);
         let keys = self.keys(file);
         let providers = self.providers(file, public_url.as_ref());
+        let issuer = self.issuer(file, public_url.as_ref(), &providers);
+        let networks = |networks: &[Network]| networks.iter().map(|network| network.0).collect();
+        let document_networks = networks(&file.issuer.client_documents.allow_networks);
+        let trusted_proxies = networks(&file.public.trusted_proxies);
+        let allowed_origins = self.origins(&file.public.allowed_origins);
         let store_directory = self.home.join(&file.store.directory);
         let admin_socket = match &file.admin.socket {
             Some(socket) => self.home.join(socket),
@@ -111,7 +120,7 @@ impl Loader<'_> {
         Some(Settings {
             public_url: public_url?,
             threads: file.threads.unwrap_or(processors),
-            public: Public { listen: public_listen?, tls: tls? },
+            public: Public { listen: public_listen?, tls: tls?, allowed_origins, trusted_proxies },
             egress: egress?,
             admin_socket,
             metrics_listen: metrics_listen?,
@@ -122,6 +131,14 @@ impl Loader<'_> {
             refresh_ahead: RefreshAhead { buffer: file.refresh.ahead.0, largest_share: file.refresh.largest_share },
             timeouts: timeouts(&file.timeouts),
             providers,
+            issuer: issuer?,
+            document_networks,
+            rates: Rates {
+                failures_per_address: file.limits.failures_per_address,
+                registrations_per_address: file.limits.registrations_per_address,
+                requests_per_grant: file.limits.requests_per_grant,
+                requests_per_subject: file.limits.requests_per_subject,
+            },
         })
     }
 

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::config::file::{LogFormat, LogLevel};
+use crate::model::issuer_settings::{IssuerSettings, Rates};
 use crate::model::names::{ProviderName, Subject};
 use crate::model::token_set::RefreshAhead;
 use crate::store::keyring::KeyRing;
@@ -42,6 +45,12 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// The providers by name.
     pub providers: BTreeMap<ProviderName, Arc<Provider>>,
+    /// The authorization server towards MCP clients, and the MCP servers.
+    pub issuer: IssuerSettings,
+    /// Where client documents may be fetched from besides the public Internet.
+    pub document_networks: Vec<IpNet>,
+    /// How often the public listener may be used.
+    pub rates: Rates,
 }
 
 /// The public listener.
@@ -50,6 +59,10 @@ pub struct Public {
     pub listen: SocketAddr,
     /// Certificate chain and key, both PEM.
     pub tls: Option<Tls>,
+    /// Origins of web pages that may call the MCP endpoints, besides our own.
+    pub allowed_origins: Vec<String>,
+    /// Networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// A certificate and its key.

@@ -13,9 +13,11 @@ use crate::base::random;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::catalogue::entry::{Authorize, Capture, ErrorClass};
+use crate::model::authorization::User;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
-use crate::model::flow::{FlowId, StateError, verify_state};
-use crate::model::names::ProviderName;
+use crate::model::continuation::Continuation;
+use crate::model::flow::{Flow, FlowId, Purpose, StateError, verify_state};
+use crate::model::names::{Label, ProviderName};
 use crate::oauth::token_request;
 use crate::oauth::token_response::{self, Exchange, TokenReply, Verdict};
 use crate::store::TakenFlow;
@@ -30,6 +32,17 @@ pub struct CallbackParameters(pub Vec<(String, String)>);
 pub struct Connected {
     /// Which.
     pub key: ConnectionKey,
+    /// Who the provider says the user is, where that was the question.
+    pub user: Option<User>,
+}
+
+/// A browser came back.
+#[derive(Debug)]
+pub struct Returned {
+    /// Where it goes on; `None` if it is not the browser that began.
+    pub continuation: Option<Continuation>,
+    /// How the dance ended.
+    pub result: Result<Connected, CallbackError>,
 }
 
 /// Longer values are not looked at.
@@ -63,17 +76,20 @@ impl Dance {
         provider: &ProviderName,
         parameters: &CallbackParameters,
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
-    ) -> Result<Connected, CallbackError> {
+    ) -> Returned {
         let stopwatch = Stopwatch::start();
-        let mut key = None;
-        let ended = self.end(provider, parameters, cookie, &mut key).await;
-        let outcome = ended.as_ref().map_or_else(CallbackError::word, |_| "ok");
+        let mut flow = None;
+        let result = self.end(provider, parameters, cookie, &mut flow).await;
+        let outcome = result.as_ref().map_or_else(CallbackError::word, |_| "ok");
         self.parts.metrics.connected(provider, outcome);
+        let known = flow.as_ref().and_then(|flow: &Flow| flow.purpose.subject());
+        let subject = result.as_ref().map(|connected| &connected.key.subject).ok().or(known);
         info!(
-            operation = "connect", provider = %provider, subject = key.as_ref().map(|key| key.subject.as_str()),
-            label = key.as_ref().map(|key| key.label.as_str()), duration_ms = stopwatch.millis(), outcome,
+            operation = "connect", provider = %provider, subject = subject.map(|subject| subject.as_str()),
+            sign_in = flow.as_ref().is_some_and(|flow| flow.purpose.subject().is_none()),
+            duration_ms = stopwatch.millis(), outcome,
         );
-        ended
+        Returned { continuation: flow.map(|flow| flow.continuation), result }
     }
 
     async fn end(
@@ -81,12 +97,12 @@ impl Dance {
         name: &ProviderName,
         parameters: &CallbackParameters,
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
-        key: &mut Option<ConnectionKey>,
+        flow: &mut Option<Flow>,
     ) -> Result<Connected, CallbackError> {
         let provider = self.provider(name).ok_or(CallbackError::OtherProvider)?;
         let (flow_id, answer) = self.read(parameters)?;
         let record = self.take(flow_id, name, cookie).await?;
-        *key = Some(record.flow.key.clone());
+        *flow = Some(record.flow.clone());
         self.finish(provider, record, answer, parameters).await
     }
 
@@ -126,7 +142,7 @@ impl Dance {
         if presented != Some(record.flow.browser_binding) {
             return Err(CallbackError::OtherBrowser);
         }
-        if record.flow.key.provider != *provider {
+        if record.flow.purpose.provider() != provider {
             return Err(CallbackError::OtherProvider);
         }
         Ok(record)
@@ -164,18 +180,34 @@ impl Dance {
     ) -> Result<Connected, CallbackError> {
         let verifier = self.open_verifier(&record)?;
         let reply = self.exchange(provider, &code, verifier.as_ref()).await?;
-        let connection = self.connection(record.flow.key, reply, captured);
+        let (key, user) = match record.flow.purpose {
+            Purpose::Connect(key) => (key, None),
+            Purpose::SignIn(name) => {
+                let user = self.identify(provider, &reply, record.flow.id).await?;
+                let subject = user.subject.clone();
+                (ConnectionKey { subject, provider: name, label: Label::default() }, Some(user))
+            }
+        };
+        let connection = self.connection(key, reply, captured);
         let now = self.parts.clock.now();
         self.parts.store.connect(connection.clone(), now).await.map_err(CallbackError::Store)?;
         if let Err(error) = self.parts.vault.adopt(&connection) {
             warn!(operation = "connect", connection = %connection.key, ?error, "stored, but not usable");
         }
-        Ok(Connected { key: connection.key })
+        Ok(Connected { key: connection.key, user })
+    }
+
+    async fn identify(&self, provider: &Provider, reply: &TokenReply, flow: FlowId) -> Result<User, CallbackError> {
+        let account = self.parts.accounts.identify(provider, reply, &self.nonce(flow)).await;
+        account.map(|account| account.user()).map_err(|error| {
+            warn!(operation = "sign_in", provider = %provider.name, %error, "nobody was identified");
+            CallbackError::NotIdentified { summary: error.to_string() }
+        })
     }
 
     fn open_verifier(&self, record: &FlowRecord) -> Result<Option<Secret>, CallbackError> {
         let id = record.flow.id.to_string();
-        let context = verifier_context(&record.flow.key, &id);
+        let context = verifier_context(&record.flow.purpose, &id);
         let open = |sealed| self.parts.sealer.open(&context, sealed).map_err(|_| CallbackError::ExpiredState);
         record.verifier.as_ref().map(open).transpose()
     }
@@ -219,7 +251,7 @@ impl Dance {
         const FIRST_GENERATION: u64 = 1;
         let id = random::identifier(self.parts.random.as_ref(), "c_");
         let now = self.parts.clock.now();
-        let TokenReply { tokens, captured: from_reply } = reply;
+        let TokenReply { tokens, captured: from_reply, .. } = reply;
         let seal = |field, secret: &Secret| {
             self.parts.sealer.seal(&connection_context(&key, &id, field, FIRST_GENERATION), secret)
         };

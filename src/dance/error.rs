@@ -48,6 +48,11 @@ pub enum CallbackError {
         /// What it said.
         summary: String,
     },
+    /// The provider does not say who the user is.
+    NotIdentified {
+        /// What is wrong.
+        summary: String,
+    },
     /// Our registration at the provider is wrong.
     Registration {
         /// What it said.
@@ -75,6 +80,7 @@ impl CallbackError {
             Self::WrongIssuer => "wrong_issuer",
             Self::Denied { .. } => "denied",
             Self::BadCapture { .. } => "bad_capture",
+            Self::NotIdentified { .. } => "not_identified",
             Self::CodeRefused { .. } => "code_refused",
             Self::Registration { .. } => "registration",
             Self::ProviderDown { .. } => "provider_down",

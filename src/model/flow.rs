@@ -8,6 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::base::clock::Timestamp;
 use crate::base::digest::{Digest, SigningKey};
 use crate::model::connection::ConnectionKey;
+use crate::model::continuation::Continuation;
+use crate::model::names::{Label, ProviderName, Subject};
 
 /// How long a connect link waits to be opened, and a browser may take at the provider.
 pub const LIFETIME: Duration = Duration::from_secs(600);
@@ -21,13 +23,50 @@ pub struct ConnectLink {
     pub expires_at: Timestamp,
 }
 
+/// What a flow is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A known subject connects.
+    Connect(ConnectionKey),
+    /// The provider says who the user is; the connection then belongs to that subject.
+    SignIn(ProviderName),
+}
+
+impl Purpose {
+    /// The provider that the browser is sent to.
+    pub fn provider(&self) -> &ProviderName {
+        match self {
+            Self::Connect(key) => &key.provider,
+            Self::SignIn(provider) => provider,
+        }
+    }
+
+    /// The subject, where it is known.
+    pub fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::Connect(key) => Some(&key.subject),
+            Self::SignIn(_) => None,
+        }
+    }
+
+    /// Which of several connections.
+    pub fn label(&self) -> Label {
+        match self {
+            Self::Connect(key) => key.label.clone(),
+            Self::SignIn(_) => Label::default(),
+        }
+    }
+}
+
 /// What is remembered while the browser is at the provider.
 #[derive(Clone, Debug)]
 pub struct Flow {
     /// Public part of `state`.
     pub id: FlowId,
-    /// What it connects.
-    pub key: ConnectionKey,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Where the browser goes on.
+    pub continuation: Continuation,
     /// SHA-256 of the cookie that the browser got at the start.
     pub browser_binding: Digest,
     /// After this it is refused.

@@ -18,6 +18,12 @@ pub fn generate(random: &dyn Random) -> Secret {
     Secret::new(format!("{MARKER}{}", random::secret(random).expose()))
 }
 
+/// A handle without what stands before its marker: servers that look at the shape of their token are given one with the
+/// beginning that they expect.
+pub fn without_prefix(presented: &str) -> &str {
+    presented.find(MARKER).map_or(presented, |marker| &presented[marker..])
+}
+
 /// What is kept of a handle: never the handle itself.
 pub fn digest(handle: &str) -> Digest {
     sha256(handle.as_bytes())
@@ -103,5 +109,7 @@ mod tests {
         let [one, two] = [generate(&SystemRandom), generate(&SystemRandom)];
         assert!(one.expose().starts_with(MARKER) && one.expose().len() == MARKER.len() + 43);
         assert_ne!(digest(one.expose()), digest(two.expose()));
+        assert_eq!(without_prefix(&format!("ntn_{}", one.expose())), one.expose());
+        assert_eq!(without_prefix("ntn_x"), "ntn_x");
     }
 }

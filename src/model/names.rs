@@ -61,11 +61,14 @@ name!(
     ProviderName,
     "The name of a provider: the key of its table in the configuration, and a segment of its redirect URI.",
     "1 to 40 of the characters a-z 0-9 - beginning with a letter",
-    |text| {
-        text.len() <= 40
-            && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
-            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    }
+    is_key
+);
+
+name!(
+    ServerName,
+    "The name of an MCP server: the key of its table in the configuration.",
+    "1 to 40 of the characters a-z 0-9 - beginning with a letter",
+    is_key
 );
 
 name!(
@@ -77,6 +80,13 @@ name!(
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     }
 );
+
+/// What the names of tables look like.
+fn is_key(text: &str) -> bool {
+    text.len() <= 40
+        && text.as_bytes().first().is_some_and(u8::is_ascii_lowercase)
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
 
 impl Default for Label {
     fn default() -> Self {

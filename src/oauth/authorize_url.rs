@@ -5,9 +5,28 @@ use url::Url;
 use crate::base::digest::sha256_base64url;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
+use crate::catalogue::entry::IdentitySource;
 
-/// The authorization request for `state`, with a PKCE challenge if there is a verifier.
-pub fn authorize_url(provider: &Provider, state: &str, verifier: Option<&Secret>) -> Url {
+/// What is asked of one browser at one time.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// `state`.
+    pub state: &'a str,
+    /// The PKCE verifier, where one is used.
+    pub verifier: Option<&'a Secret>,
+    /// Set where the provider is to say who the user is: `nonce`, for providers with ID tokens.
+    pub sign_in_nonce: Option<&'a str>,
+}
+
+/// The authorization request.
+pub fn authorize_url(provider: &Provider, question: &Question<'_>) -> Url {
+    let identity = provider.entry.identity.as_ref().filter(|_| question.sign_in_nonce.is_some());
+    let mut scopes = provider.scopes.clone();
+    for scope in identity.into_iter().flat_map(|identity| &identity.scopes) {
+        if !scopes.contains(scope) {
+            scopes.push(scope.clone());
+        }
+    }
     let authorize = &provider.entry.authorize;
     let mut url = authorize.url.url().clone();
     let mut query = url.query_pairs_mut();
@@ -15,14 +34,19 @@ pub fn authorize_url(provider: &Provider, state: &str, verifier: Option<&Secret>
         .append_pair("response_type", "code")
         .append_pair("client_id", &provider.client.id)
         .append_pair("redirect_uri", &provider.redirect_uri)
-        .append_pair("state", state);
-    if !provider.scopes.is_empty() {
-        query.append_pair(&authorize.scope_parameter, &provider.scopes.join(&authorize.scope_separator));
+        .append_pair("state", question.state);
+    if !scopes.is_empty() {
+        query.append_pair(&authorize.scope_parameter, &scopes.join(&authorize.scope_separator));
+    }
+    if let Some(nonce) = question.sign_in_nonce
+        && identity.is_some_and(|identity| identity.source == IdentitySource::IdToken)
+    {
+        query.append_pair("nonce", nonce);
     }
     for (parameter, scopes) in &authorize.other_scopes {
         query.append_pair(parameter, &scopes.join(&authorize.scope_separator));
     }
-    if let Some(verifier) = verifier {
+    if let Some(verifier) = question.verifier {
         query
             .append_pair("code_challenge", &sha256_base64url(verifier.expose().as_bytes()))
             .append_pair("code_challenge_method", "S256");
@@ -43,7 +67,8 @@ mod tests {
     fn asks_for_a_code_with_everything_declared() {
         let google = provider("google");
         let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
-        let url = authorize_url(&google, "the state", Some(&verifier));
+        let question = Question { state: "the state", verifier: Some(&verifier), sign_in_nonce: None };
+        let url = authorize_url(&google, &question);
         assert_eq!(
             url.as_str(),
             "https://accounts.google.com/o/oauth2/v2/auth?response_type=code&client_id=client-1\
@@ -56,7 +81,16 @@ mod tests {
 
     #[test]
     fn leaves_out_what_there_is_none_of() {
-        let url = authorize_url(&provider("notion"), "s", None);
+        let url = authorize_url(&provider("notion"), &Question { state: "s", verifier: None, sign_in_nonce: None });
         assert!(!url.as_str().contains("scope=") && !url.as_str().contains("code_challenge"), "{url}");
+    }
+
+    #[test]
+    fn a_sign_in_asks_for_what_tells_who_it_is() {
+        let question = Question { state: "s", verifier: None, sign_in_nonce: Some("n-1") };
+        let url = authorize_url(&provider("quickbooks"), &question);
+        assert!(url.as_str().contains("&nonce=n-1"), "{url}");
+        assert!(url.as_str().contains("scope=com.intuit.quickbooks.accounting+openid+"), "{url}");
+        assert!(!authorize_url(&provider("notion"), &question).as_str().contains("nonce"), "it has no ID tokens");
     }
 }

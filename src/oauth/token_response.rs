@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::base::clock::Timestamp;
 use crate::base::http::Response;
 use crate::base::secret::Secret;
-use crate::catalogue::entry::{Entry, ErrorClass, ReplyFormat, TokenResponse};
+use crate::catalogue::entry::{Entry, ErrorClass, Identity, IdentitySource, ReplyFormat, TokenResponse};
 use crate::model::connection::Captured;
 use crate::model::token_set::TokenSet;
 use crate::oauth::error_class::{ErrorReply, classify};
@@ -22,6 +22,10 @@ pub struct TokenReply {
     pub tokens: TokenSet,
     /// Values that belong to the connection.
     pub captured: Captured,
+    /// The ID token (OpenID Connect Core section 3.1.3.3), where there is one.
+    pub id_token: Option<Secret>,
+    /// The account and its name, where the entry says that token replies tell.
+    pub account: Option<(String, Option<String>)>,
 }
 
 /// A reply that grants none.
@@ -176,7 +180,25 @@ fn granted(entry: &Entry, exchange: Exchange, body: &Value, now: Timestamp) -> R
         refresh_expires_at: refresh_lifetime.map(|lifetime| now.plus(lifetime)),
         scopes,
     };
-    Ok(TokenReply { tokens, captured })
+    let id_token = text("/id_token").filter(|token| token.len() <= LONGEST_TOKEN).map(Secret::new);
+    let account = entry.identity.as_ref().and_then(|identity| account(identity, body));
+    Ok(TokenReply { tokens, captured, id_token, account })
+}
+
+fn account(identity: &Identity, body: &Value) -> Option<(String, Option<String>)> {
+    let id = text_or_number(body.pointer(&identity.account)?)
+        .filter(|_| identity.source == IdentitySource::TokenResponse)?;
+    let name = identity.display_name.as_ref().and_then(|place| body.pointer(place)?.as_str().map(str::to_owned));
+    Some((id, name))
+}
+
+/// What identifies something in a reply: a text, or a number as it is written.
+pub fn text_or_number(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// A lifetime in seconds, written as number or text. What is zero, negative or beyond ten years is taken to the nearest

@@ -13,14 +13,17 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Timestamp};
 use crate::base::duration::DurationText;
 use crate::base::problem_details::{CONTENT_TYPE as PROBLEM_JSON, ProblemDetails};
 use crate::base::safe_url::SafeUrl;
 use crate::dance::{BeginError, Dance};
+use crate::issuer::Issuer;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
+use crate::model::grant::{EndReason, Grant};
 use crate::model::handle::HandleRecord;
-use crate::model::names::{Label, ProviderName, Subject};
+use crate::model::names::{Label, ProviderName, ServerName, Subject};
+use crate::model::scope::ScopeSet;
 use crate::store::record::ConnectionRecord;
 use crate::store::{Store, StoreError};
 use crate::vault::handles::{HandleTable, NewHandle};
@@ -34,6 +37,8 @@ pub struct AdminState {
     pub dance: Arc<Dance>,
     /// Handles.
     pub handles: Arc<HandleTable>,
+    /// Grants of MCP clients.
+    pub issuer: Arc<Issuer>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where browsers reach us.
@@ -47,6 +52,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/connect-links", post(create_link))
         .route("/v1/handles", get(list_handles).post(issue_handle))
         .route("/v1/handles/{id}", delete(revoke_handle))
+        .route("/v1/grants", get(list_grants))
+        .route("/v1/grants/{id}", delete(revoke_grant))
         .with_state(state)
 }
 
@@ -87,7 +94,7 @@ struct ConnectionStatus {
 
 impl From<ConnectionRecord> for ConnectionStatus {
     fn from(record: ConnectionRecord) -> Self {
-        let text = |time: Option<crate::base::clock::Timestamp>| time.map(|time| time.to_string());
+        let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
         Self {
             state: record.state.word(),
             reason: match record.state {
@@ -242,6 +249,73 @@ async fn revoke_handle(State(state): State<AdminState>, Path(id): Path<String>) 
             "Unknown handle id",
             "There is no such handle.",
             next,
+        )))
+    }
+}
+
+#[derive(Serialize)]
+struct GrantStatus {
+    id: String,
+    subject: Subject,
+    account: Option<String>,
+    client_id: String,
+    client_name: String,
+    server: ServerName,
+    scopes: ScopeSet,
+    providers: BTreeSet<ProviderName>,
+    state: &'static str,
+    reason: Option<&'static str>,
+    created_at: String,
+    expires_at: String,
+    ended_at: Option<String>,
+}
+
+impl GrantStatus {
+    fn new(grant: Grant, now: Timestamp) -> Self {
+        let state = match &grant.ended {
+            Some(_) => "ended",
+            None if grant.expires_at <= now => "expired",
+            None => "live",
+        };
+        let authorization = grant.authorization;
+        Self {
+            id: grant.id,
+            subject: authorization.user.subject,
+            account: authorization.user.account,
+            client_id: authorization.client_id,
+            client_name: authorization.client_name,
+            server: authorization.server,
+            scopes: authorization.scopes,
+            providers: authorization.providers,
+            state,
+            reason: grant.ended.as_ref().map(|ended| ended.reason.word()),
+            created_at: grant.created_at.to_string(),
+            expires_at: grant.expires_at.to_string(),
+            ended_at: grant.ended.map(|ended| ended.at.to_string()),
+        }
+    }
+}
+
+async fn list_grants(
+    State(state): State<AdminState>,
+    Query(query): Query<StatusQuery>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    let now = state.clock.now();
+    let grants = state.issuer.grants(query.subject).await?;
+    let grants: Vec<_> = grants.into_iter().map(|grant| GrantStatus::new(grant, now)).collect();
+    Ok(Json(serde_json::json!({ "grants": grants })))
+}
+
+async fn revoke_grant(State(state): State<AdminState>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    if state.issuer.end_grant(&id, EndReason::RevokedByOperator).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Failure(ProblemDetails::new(
+            "unknown-grant-id",
+            404,
+            "Unknown grant id",
+            "There is no live grant of this id.",
+            "`sidekey grants list` shows the ids",
         )))
     }
 }

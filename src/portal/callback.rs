@@ -1,15 +1,18 @@
 //! The provider sends the browser back. Bad input is 400 and never more; the code is gone from the address bar at once.
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::{COOKIE, LOCATION, SET_COOKIE};
+use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use maud::html;
 use tracing::error;
 
-use super::connect::cookie_key;
-use super::{PublicState, pages};
-use crate::dance::{CallbackError, CallbackParameters};
+use super::authorize::{store_failed, visit_error};
+use super::cookies::{cookie, cookie_key, cookies, expire_cookie};
+use super::{PublicState, pages, session};
+use crate::dance::{CallbackError, CallbackParameters, Connected, Returned};
+use crate::issuer::visit::{VisitError, cookie_name};
+use crate::model::continuation::Continuation;
 use crate::model::names::ProviderName;
 
 /// `GET /callback/{provider}`
@@ -31,21 +34,70 @@ pub async fn callback(
             .collect(),
     );
     let is_https = state.public_url.is_https();
-    let cookie = |name: &str| cookie_value(&headers, &cookie_key(name, is_https));
-    match state.dance.callback(&provider, &parameters, &cookie).await {
-        Ok(_) => {
-            let mut response = (StatusCode::SEE_OTHER, [(LOCATION, format!("/connected/{provider}"))]).into_response();
-            for name in flow_cookies(&headers, is_https) {
-                let secure = if is_https { "; Secure" } else { "" };
-                let expired = format!("{name}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax{secure}");
-                if let Ok(value) = expired.parse() {
-                    response.headers_mut().append(SET_COOKIE, value);
-                }
-            }
-            response
-        }
-        Err(error) => callback_error(&configured.entry.display_name, &error),
+    let find = |name: &str| cookie(&headers, name, is_https);
+    let returned = state.dance.callback(&provider, &parameters, &find).await;
+    let name = &configured.entry.display_name;
+    let mut response = go_on(&state, &headers, &provider, name, returned).await;
+    for expired in flow_cookies(&headers, is_https).filter_map(|name| expire_cookie(name, is_https)) {
+        response.headers_mut().append(SET_COOKIE, expired);
     }
+    response
+}
+
+/// Where the browser goes once the dance is over, well or not.
+async fn go_on(
+    state: &PublicState,
+    headers: &HeaderMap,
+    provider: &ProviderName,
+    name: &str,
+    returned: Returned,
+) -> Response {
+    let Some(continuation) = returned.continuation else {
+        let error = returned.result.err().unwrap_or(CallbackError::OtherBrowser);
+        return explained(&explain(name, &error, AGAIN));
+    };
+    let mut sign_in = None;
+    if let Ok(Connected { user: Some(user), .. }) = &returned.result {
+        match session::sign_in(state, headers, user.clone()).await {
+            Ok(cookie) => sign_in = Some(cookie),
+            Err(error) => return store_failed(&error),
+        }
+    }
+    let mut response = match (continuation, returned.result) {
+        (Continuation::Visit(id), result) => {
+            let kept = keep_in_visit(state, headers, &id, name, result).await;
+            kept.map_or_else(|error| visit_error(&error), |()| see_other(&format!("/visit/{id}")))
+        }
+        (_, Err(error)) => explained(&explain(name, &error, AGAIN)),
+        (Continuation::Done, Ok(_)) => see_other(&format!("/connected/{provider}")),
+        (Continuation::Account, Ok(_)) => see_other("/account"),
+        (Continuation::Connect(next), Ok(_)) => see_other(&format!("/account/connect/{next}")),
+    };
+    if let Some(cookie) = sign_in {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// A visit remembers who has signed in, or what went wrong.
+async fn keep_in_visit(
+    state: &PublicState,
+    headers: &HeaderMap,
+    id: &str,
+    name: &str,
+    result: Result<Connected, CallbackError>,
+) -> Result<(), VisitError> {
+    let mut visit = state.issuer.visit(id, cookie(headers, &cookie_name(id), state.public_url.is_https())).await?;
+    match result {
+        Ok(Connected { user: None, .. }) => return Ok(()),
+        Ok(Connected { user, .. }) => visit.user = user,
+        Err(error) => visit.notice = Some(explain(name, &error, "Try again, or go on without it.").what),
+    }
+    state.issuer.change_visit(visit).await
+}
+
+fn see_other(path: &str) -> Response {
+    (StatusCode::SEE_OTHER, [(LOCATION, path)]).into_response()
 }
 
 /// Anything but GET at the callback path.
@@ -72,78 +124,82 @@ pub async fn connected(State(state): State<PublicState>, Path(provider): Path<St
     pages::page(StatusCode::OK, &format!("{name} is connected"), content)
 }
 
-fn cookie_value(headers: &HeaderMap, wanted: &str) -> Option<String> {
-    cookies(headers).find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
-}
-
 /// The flow cookies of this browser; they have done their work.
-fn flow_cookies(headers: &HeaderMap, is_https: bool) -> Vec<String> {
+fn flow_cookies(headers: &HeaderMap, is_https: bool) -> impl Iterator<Item = &str> {
     let prefix = cookie_key("sidekey_flow_", is_https);
-    cookies(headers).filter(|(name, _)| name.starts_with(&prefix)).map(|(name, _)| name.to_owned()).take(16).collect()
+    cookies(headers).filter(move |(name, _)| name.starts_with(&prefix)).map(|(name, _)| name).take(16)
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
+const AGAIN: &str = "Begin again from a new connect link.";
+
+/// What a page says.
+struct Explanation {
+    status: StatusCode,
+    title: &'static str,
+    what: String,
+    next: String,
 }
 
-/// One table: what happened, and what to do next.
-fn callback_error(provider: &str, error: &CallbackError) -> Response {
-    const AGAIN: &str = "Begin again from a new connect link.";
-    let bad = |title: &str, what: &str, next: &str| pages::message(StatusCode::BAD_REQUEST, title, what, next);
-    match error {
-        CallbackError::Malformed(why) => bad("Not a sign-in", &format!("The address is incomplete: {why}."), AGAIN),
-        CallbackError::ForgedState => bad("Not our sign-in", "This sign-in was not begun here.", AGAIN),
-        CallbackError::ExpiredState => bad("Too late", "This sign-in was begun more than ten minutes ago.", AGAIN),
-        CallbackError::AlreadyUsed => bad(
+fn explained(explanation: &Explanation) -> Response {
+    pages::message(explanation.status, explanation.title, &explanation.what, &explanation.next)
+}
+
+/// One table: what happened, and what to do next. `again` says how to begin again.
+fn explain(provider: &str, error: &CallbackError, again: &str) -> Explanation {
+    let status = match error {
+        CallbackError::Registration { .. } | CallbackError::ProviderDown { .. } => StatusCode::BAD_GATEWAY,
+        CallbackError::NotIdentified { .. } => StatusCode::BAD_GATEWAY,
+        CallbackError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let (title, what, next): (_, String, &str) = match error {
+        CallbackError::Malformed(why) => ("Not a sign-in", format!("The address is incomplete: {why}."), again),
+        CallbackError::ForgedState => ("Not our sign-in", "This sign-in was not begun here.".into(), again),
+        CallbackError::ExpiredState => ("Too late", "This sign-in was begun more than ten minutes ago.".into(), again),
+        CallbackError::AlreadyUsed => (
             "Already done",
-            "This sign-in came back once before; nothing was done again.",
+            "This sign-in came back once before; nothing was done again.".into(),
             "If the connection is there, all is well. Otherwise begin again from a new connect link.",
         ),
-        CallbackError::OtherBrowser => bad(
+        CallbackError::OtherBrowser => (
             "Another browser",
-            "This sign-in was begun in another browser, or cookies were removed meanwhile.",
+            "This sign-in was begun in another browser, or cookies were removed meanwhile.".into(),
             "Open a new connect link, and stay in the same browser.",
         ),
-        CallbackError::OtherProvider => bad("Another provider", "This sign-in belongs to another provider.", AGAIN),
+        CallbackError::OtherProvider => ("Another provider", "This sign-in belongs to another provider.".into(), again),
         CallbackError::WrongIssuer => {
-            bad("Another issuer", &format!("The answer does not come from {provider}; it was not used."), AGAIN)
+            ("Another issuer", format!("The answer does not come from {provider}; it was not used."), again)
         }
         CallbackError::Denied { code } => {
             let said = code.as_ref().map_or_else(String::new, |code| format!(" ({code})"));
-            bad(
-                "Not allowed",
-                &format!("{provider} reports that access was not granted{said}."),
-                "If that was a mistake, begin again. An administrator may have to agree first.",
-            )
+            let what = format!("{provider} reports that access was not granted{said}.");
+            ("Not allowed", what, "If that was a mistake, begin again. An administrator may have to agree first.")
         }
         CallbackError::BadCapture { parameter, missing } => {
             let what = if *missing { "is missing" } else { "looks wrong" };
-            bad("Incomplete answer", &format!("The parameter {parameter} in {provider}'s answer {what}."), AGAIN)
+            ("Incomplete answer", format!("The parameter {parameter} in {provider}'s answer {what}."), again)
         }
         CallbackError::CodeRefused { summary } => {
-            bad("Not accepted", &format!("{provider} did not accept its own code: {summary}."), AGAIN)
+            ("Not accepted", format!("{provider} did not accept its own code: {summary}."), again)
         }
-        CallbackError::Registration { summary } => pages::message(
-            StatusCode::BAD_GATEWAY,
+        CallbackError::NotIdentified { summary } => (
+            "Nobody identified",
+            format!("{provider} did not say who you are: {summary}."),
+            "Try again; if it stays, the operator must check how this provider identifies users.",
+        ),
+        CallbackError::Registration { summary } => (
             "Registration refused",
-            &format!("{provider} does not accept Sidekey's registration: {summary}."),
+            format!("{provider} does not accept Sidekey's registration: {summary}."),
             "The operator must check client id, client secret and redirect URI.",
         ),
-        CallbackError::ProviderDown { summary } => pages::message(
-            StatusCode::BAD_GATEWAY,
-            "No answer",
-            &format!("{provider} could not complete the sign-in: {summary}."),
-            AGAIN,
-        ),
+        CallbackError::ProviderDown { summary } => {
+            ("No answer", format!("{provider} could not complete the sign-in: {summary}."), again)
+        }
         CallbackError::Store(error) => {
             error!(operation = "connect", %error, "a granted connection could not be stored");
-            pages::message(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Not stored",
-                "Sidekey could not store the connection.",
-                "Tell the operator, then begin again from a new connect link.",
-            )
+            let next = "Tell the operator, then begin again from a new connect link.";
+            ("Not stored", "Sidekey could not store the connection.".into(), next)
         }
-    }
+    };
+    Explanation { status, title, what, next: next.to_owned() }
 }

@@ -1,12 +1,13 @@
 //! The connect link: a GET shows what it would do and consumes nothing (chat programs fetch links); the POST begins.
 
 use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_SECURITY_POLICY, LOCATION, ORIGIN, SET_COOKIE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use maud::html;
 use tracing::error;
 
+use super::cookies::{is_from_our_page, set_cookie};
 use super::{PublicState, headers, pages};
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
@@ -59,33 +60,19 @@ pub async fn begin(State(state): State<PublicState>, Path(token): Path<String>, 
 }
 
 /// 303, never 307: the form must not be posted again to the provider (RFC 9700 section 4.12).
-fn to_provider(begun: &Begun, public_url: &SafeUrl) -> Response {
-    let cookie = set_cookie(&begun.cookie_name, begun.cookie_value.expose(), LIFETIME.as_secs(), public_url.is_https());
-    (StatusCode::SEE_OTHER, [(LOCATION, begun.authorize_url.to_string()), (SET_COOKIE, cookie)]).into_response()
+pub fn to_provider(begun: &Begun, public_url: &SafeUrl) -> Response {
+    let mut response = (StatusCode::SEE_OTHER, [(LOCATION, begun.authorize_url.to_string())]).into_response();
+    response.headers_mut().append(SET_COOKIE, flow_cookie(begun, public_url));
+    response
 }
 
-/// Browsers say where a request comes from. Programs that are no browsers say nothing, and hold the link all the same.
-fn is_from_our_page(headers: &HeaderMap, public_url: &SafeUrl) -> bool {
-    match (headers.get("sec-fetch-site"), headers.get(ORIGIN)) {
-        (Some(site), _) => site == "same-origin",
-        (None, Some(origin)) => origin == public_url.origin().as_str(),
-        (None, None) => true,
-    }
+/// The cookie that binds a flow to this browser.
+pub fn flow_cookie(begun: &Begun, public_url: &SafeUrl) -> HeaderValue {
+    set_cookie(&begun.cookie_name, begun.cookie_value.expose(), LIFETIME.as_secs(), public_url.is_https())
 }
 
-/// The name under which a cookie is set: with `__Host-`, no other site below our domain can set or read it.
-pub fn cookie_key(name: &str, is_https: bool) -> String {
-    if is_https { format!("__Host-{name}") } else { name.to_owned() }
-}
-
-/// A cookie that scripts cannot read and that comes along when the provider sends the browser back.
-pub fn set_cookie(name: &str, value: &str, seconds: u64, is_https: bool) -> String {
-    let secure = if is_https { "; Secure" } else { "" };
-    let name = cookie_key(name, is_https);
-    format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
-}
-
-fn begin_error(error: &BeginError) -> Response {
+/// Why a dance does not begin.
+pub fn begin_error(error: &BeginError) -> Response {
     match error {
         BeginError::LinkOver => pages::message(
             StatusCode::NOT_FOUND,
@@ -108,36 +95,5 @@ fn begin_error(error: &BeginError) -> Response {
                 "Try again in a moment.",
             )
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn from(pairs: &[(&'static str, &'static str)]) -> bool {
-        let url = "https://sidekey.example".parse().expect("safe");
-        let headers =
-            pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
-        is_from_our_page(&headers.collect(), &url)
-    }
-
-    #[test]
-    fn other_sites_cannot_begin() {
-        assert!(from(&[]) && from(&[("origin", "https://sidekey.example")]));
-        assert!(from(&[("sec-fetch-site", "same-origin"), ("origin", "null")]), "no-referrer makes the origin null");
-        assert!(!from(&[("origin", "https://evil.example")]) && !from(&[("origin", "null")]));
-        for site in ["cross-site", "same-site", "none"] {
-            assert!(!from(&[("sec-fetch-site", site)]), "{site}");
-        }
-    }
-
-    #[test]
-    fn cookies_are_bound_to_the_host_over_tls() {
-        assert_eq!(
-            set_cookie("sidekey_flow_1", "v", 600, true),
-            "__Host-sidekey_flow_1=v; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure"
-        );
-        assert!(!set_cookie("n", "v", 600, false).contains("Secure"));
     }
 }

@@ -5,7 +5,6 @@
 //! `upstream_response_filter` leads links back through us; `fail_to_proxy` explains failures; `logging` counts.
 
 mod caller;
-mod framing;
 mod inject;
 mod links;
 mod policy;
@@ -25,8 +24,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 use tracing::{debug, warn};
 
-use self::caller::OwnHosts;
+use self::caller::{Callers, OwnHosts};
 use self::refusal::{METHODS, Refusal};
+use super::framing;
 use super::peer::{Resolver, literal, peer};
 use super::respond;
 use crate::base::clock::Clock;
@@ -34,6 +34,7 @@ use crate::base::safe_url::SafeUrl;
 use crate::catalogue::provider::{self, Origin};
 use crate::catalogue::{Api, Provider, template};
 use crate::config::settings::Timeouts;
+use crate::issuer::Issuer;
 use crate::model::connection::{Captured, ConnectionKey};
 use crate::model::names::{ProviderName, Subject};
 use crate::telemetry::metrics::{ApiMetrics, ApiOutcome, Metrics};
@@ -49,6 +50,10 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Callers.
     pub handles: Arc<HandleTable>,
+    /// The users of MCP clients.
+    pub issuer: Arc<Issuer>,
+    /// Where users can connect what is missing.
+    pub public_url: SafeUrl,
     /// Whose connections callers without a handle use.
     pub fixed_subject: Option<Subject>,
     /// Where it listens.
@@ -68,6 +73,7 @@ pub struct Parts {
 /// The egress listener.
 pub struct Egress {
     parts: Parts,
+    callers: Callers,
     own_hosts: OwnHosts,
     routes: BTreeMap<String, Arc<Route>>,
 }
@@ -106,6 +112,8 @@ pub struct Context {
     stopwatch: Stopwatch,
     route: Option<Arc<Route>>,
     key: Option<ConnectionKey>,
+    /// Whether the connection is that of a user of an MCP client, who can mend it on a page of ours.
+    is_user: bool,
     admitted: Option<Admitted>,
     refused: Option<Refusal>,
 }
@@ -146,7 +154,12 @@ impl Egress {
             listed: parts.hosts.clone(),
             usual: parts.listen.ip().is_loopback().then(|| parts.listen.to_string()),
         };
-        Self { parts, own_hosts, routes }
+        let callers = Callers {
+            handles: Arc::clone(&parts.handles),
+            issuer: Arc::clone(&parts.issuer),
+            fixed_subject: parts.fixed_subject.clone(),
+        };
+        Self { parts, callers, own_hosts, routes }
     }
 
     /// Decides whether a request may go out, and as what. Nothing has been sent yet.
@@ -166,12 +179,12 @@ impl Egress {
         let route = target.segments.first().and_then(|segment| self.routes.get(*segment)).ok_or(Refusal::UnknownApi)?;
         context.route = Some(Arc::clone(route));
         let api = &route.api;
-        let (handles, subject) = (&self.parts.handles, self.parts.fixed_subject.as_ref());
         let now = self.parts.clock.now();
-        let key = caller::identify(&request.headers, &api.credential.header, &api.provider, handles, subject, now)
+        let caller = caller::identify(&request.headers, &api.credential.header, &api.provider, &self.callers, now)
             .map_err(Refusal::Caller)?;
-        let key = context.key.insert(key);
-        if target.query.is_some_and(has_access_token) {
+        context.is_user = caller.is_user;
+        let key = context.key.insert(caller.key);
+        if target.query.is_some_and(super::has_access_token) {
             return Err(Refusal::TokenInQuery);
         }
         let token = self.parts.vault.token_at(key, now).await.map_err(Refusal::Token)?;
@@ -194,7 +207,12 @@ impl Egress {
 
     async fn refuse(&self, session: &mut Session, context: &mut Context, refusal: Refusal) -> u16 {
         let provider = context.route.as_ref().map_or("the provider", |route| route.api.provider.as_str());
-        let problem = refusal.problem(provider, context.key.as_ref());
+        let mut problem = refusal.problem(provider, context.key.as_ref());
+        if context.is_user && refusal.user_can_connect() {
+            let origin = self.parts.public_url.origin();
+            problem.connect_url = Some(format!("{origin}/account/connect/{provider}"));
+            problem.next_step = "the user opens connect_url and connects; then the call works again".to_owned();
+        }
         self.parts.metrics.refused(refusal.slug());
         warn!(
             operation = "api_call",
@@ -223,16 +241,6 @@ fn is_unambiguous(api: &str, provider: &Provider, providers: &BTreeMap<ProviderN
         .all(|other| other.name.as_str() != api && other.apis.iter().all(|others| others.name != api))
 }
 
-/// A token among the parameters would be a second credential.
-fn has_access_token(query: &str) -> bool {
-    const NAMES: [&str; 3] = ["access_token", "private_token", "job_token"];
-    query.split(['&', ';']).any(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-        NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
-    })
-}
-
 /// The place that a connection names, if it is within the provider's bounds: https, and a host below one of the
 /// declared suffixes.
 fn captured_upstream(api: &Api, captured: &Captured) -> Option<Upstream> {
@@ -248,7 +256,7 @@ impl ProxyHttp for Egress {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { stopwatch: Stopwatch::start(), route: None, key: None, admitted: None, refused: None }
+        Context { stopwatch: Stopwatch::start(), route: None, key: None, is_user: false, admitted: None, refused: None }
     }
 
     /// None of Pingora's own modules: the default one would look at every answer for something to compress.

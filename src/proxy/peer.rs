@@ -1,6 +1,7 @@
 //! Where an upstream connection goes: host names resolved without blocking, and Pingora's peer with every limit set.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,16 +36,20 @@ impl Resolver {
 
     /// All addresses of a host; empty if it cannot be resolved. While DNS fails, the last answer is used.
     pub async fn resolve(&self, url: &SafeUrl) -> Arc<[SocketAddr]> {
-        if let Some(address) = literal(url) {
+        self.resolve_host(url.host(), url.port()).await
+    }
+
+    /// The same for a host, as it stands in a URL, and a port.
+    pub async fn resolve_host(&self, host: &str, port: u16) -> Arc<[SocketAddr]> {
+        if let Some(address) = literal_host(host, port) {
             return Arc::new([address]);
         }
-        let host = url.host();
-        let key = (host.to_owned(), url.port());
+        let key = (host.to_owned(), port);
         let known = self.known.get(&key).map(|answer| answer.clone());
         if let Some(answer) = known.as_ref().filter(|answer| answer.until > self.clock.now()) {
             return Arc::clone(&answer.addresses);
         }
-        match tokio::net::lookup_host((host, url.port())).await {
+        match tokio::net::lookup_host((host, port)).await {
             Ok(found) => {
                 let addresses: Arc<[SocketAddr]> = found.collect();
                 let until = self.clock.now().plus(LIFETIME);
@@ -61,13 +66,31 @@ impl Resolver {
 
 /// The address of a URL whose host is one.
 pub fn literal(url: &SafeUrl) -> Option<SocketAddr> {
-    let host = url.host().trim_start_matches('[').trim_end_matches(']');
-    host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, url.port()))
+    literal_host(url.host(), url.port())
+}
+
+fn literal_host(host: &str, port: u16) -> Option<SocketAddr> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port))
 }
 
 /// The peer for one address of an upstream. The certificate is checked against the host of `url`, never the address.
 pub fn peer(url: &SafeUrl, address: SocketAddr, timeouts: &Timeouts) -> HttpPeer {
-    let mut peer = HttpPeer::new(address, url.is_https(), url.host().to_owned());
+    tcp_peer(address, url.is_https(), url.host(), timeouts)
+}
+
+/// The same for a host as it stands in a URL.
+pub fn tcp_peer(address: SocketAddr, is_https: bool, host: &str, timeouts: &Timeouts) -> HttpPeer {
+    limited(HttpPeer::new(address, is_https, host.to_owned()), timeouts)
+}
+
+/// The peer for a Unix socket.
+pub fn unix_peer(socket: &Path, timeouts: &Timeouts) -> pingora::Result<HttpPeer> {
+    let path = socket.to_str().ok_or_else(|| pingora::Error::new(pingora::ErrorType::ConnectError))?;
+    Ok(limited(HttpPeer::new_uds(path, false, String::new())?, timeouts))
+}
+
+fn limited(mut peer: HttpPeer, timeouts: &Timeouts) -> HttpPeer {
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);

@@ -1,24 +1,33 @@
-//! The public listener: our own pages and endpoints, an axum router called from Pingora.
+//! The public listener: the endpoints of MCP servers (journey J3), and for everything else our own pages and endpoints, an
+//! axum router called from Pingora.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{Method, Request, Version};
+use http::header::{ALLOW, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE};
+use http::{HeaderName, Method, Request, Version};
 use http_body_util::BodyExt;
-use pingora::http::ResponseHeader;
+use ipnet::IpNet;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::proxy::{ProxyHttp, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType};
 use tower::ServiceExt;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::respond;
+use super::ingress::{self, Admitted, Decision, Ingress, Refusal, Route};
+use super::{framing, respond};
+use crate::base::address::ClientAddress;
 use crate::base::problem_details::ProblemDetails;
+use crate::base::safe_url::SafeUrl;
+use crate::issuer::Issuer;
+use crate::telemetry::metrics::{ApiOutcome, Metrics};
+use crate::telemetry::stopwatch::Stopwatch;
 
 /// Forms and JSON of ours are small.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -28,21 +37,65 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// The public listener.
 pub struct Public {
     portal: Router,
+    mark: fn(&mut Request<Body>, ClientAddress),
+    ingress: Ingress,
+    issuer: Arc<Issuer>,
+    trusted_proxies: Vec<IpNet>,
+    metrics: Arc<Metrics>,
     /// The accepted value of `Host`, where the public URL names this machine: elsewhere DNS and whatever does TLS see to
     /// it that only requests for us arrive.
     loopback_host: Option<String>,
 }
 
+/// What the public listener is made of.
+pub struct Parts {
+    /// Our own pages and endpoints.
+    pub portal: Router,
+    /// Marks a request of the portal's with whom it is counted for.
+    pub mark: fn(&mut Request<Body>, ClientAddress),
+    /// The MCP servers.
+    pub ingress: Ingress,
+    /// Whose the sessions at MCP servers are.
+    pub issuer: Arc<Issuer>,
+    /// Where we are reached. On loopback, callers must name exactly that.
+    pub public_url: SafeUrl,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What is known about one request to an MCP server.
+pub struct Context {
+    stopwatch: Stopwatch,
+    route: Option<Arc<Route>>,
+    admitted: Option<Box<Admitted>>,
+    refused: Option<Refusal>,
+}
+
 impl Public {
-    /// Serves `portal`. On loopback, `authority` (host and port of the public URL) must be what callers name.
-    pub fn new(portal: Router, authority: String, is_loopback: bool) -> Self {
-        Self { portal, loopback_host: is_loopback.then_some(authority) }
+    /// Ready to serve.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { portal, mark, ingress, issuer, public_url, trusted_proxies, metrics } = parts;
+        let loopback_host = public_url.is_loopback().then(|| public_url.authority());
+        Self { portal, mark, ingress, issuer, trusted_proxies, metrics, loopback_host }
     }
 
+    /// Whom a request is counted for.
+    fn client_address(&self, session: &Session) -> ClientAddress {
+        let peer = session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
+        let forwarded: Vec<&str> = match self.trusted_proxies.as_slice() {
+            [] => Vec::new(),
+            _ => {
+                let values = session.req_header().headers.get_all("x-forwarded-for").iter();
+                values.filter_map(|value| value.to_str().ok()).collect()
+            }
+        };
+        peer.map_or_else(ClientAddress::default, |peer| ClientAddress::of(peer, &forwarded, &self.trusted_proxies))
+    }
+
+    /// An answer of our own pages and endpoints.
     async fn serve(&self, session: &mut Session) -> pingora::Result<()> {
-        if let Some(problem) = self.refused(session) {
-            return respond::problem(session, &problem, &[]).await;
-        }
         let body = match read_body(session).await? {
             Some(body) => body,
             None => {
@@ -61,15 +114,70 @@ impl Public {
         if let Some(headers) = request.headers_mut() {
             headers.clone_from(&header.headers);
         }
-        let Ok(request) = request.body(Body::from(body)) else { return Err(Error::new(ErrorType::InvalidHTTPHeader)) };
+        let Ok(mut request) = request.body(Body::from(body)) else {
+            return Err(Error::new(ErrorType::InvalidHTTPHeader));
+        };
+        (self.mark)(&mut request, self.client_address(session));
         let is_head = header.method == Method::HEAD;
         let Ok(response) = self.portal.clone().oneshot(request).await;
         write_response(session, response, is_head).await
     }
 
+    /// A request at the endpoint of an MCP server. `false` if it goes on to it.
+    async fn call(&self, session: &mut Session, context: &mut Context, route: &Arc<Route>) -> pingora::Result<bool> {
+        context.route = Some(Arc::clone(route));
+        let address = self.client_address(session);
+        match self.ingress.decide(route, session.req_header(), address).await {
+            Decision::Forward(admitted) => {
+                context.admitted = Some(admitted);
+                Ok(false)
+            }
+            Decision::Preflight => respond::nothing(session, &ingress::cors_headers(true)).await.map(|()| true),
+            Decision::Refuse(refusal) => {
+                self.refuse(session, context, route, refusal).await;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn refuse(&self, session: &mut Session, context: &mut Context, route: &Route, refusal: Refusal) -> u16 {
+        let problem = refusal.problem();
+        let mut headers: Vec<(HeaderName, String)> = vec![(VARY, "Authorization".to_owned())];
+        // Whoever may not call may not read why either.
+        if refusal != Refusal::ForeignOrigin {
+            headers.extend(ingress::cors_headers(false).into_iter().map(|(name, value)| (name, value.to_owned())));
+        }
+        if let Some(challenge) = self.ingress.challenge(route, &refusal) {
+            headers.push((WWW_AUTHENTICATE, challenge));
+        }
+        match &refusal {
+            Refusal::Method => headers.push((ALLOW, "GET, POST, DELETE, HEAD, OPTIONS".to_owned())),
+            Refusal::TooMany(verdict) => {
+                headers.push((RETRY_AFTER, verdict.reset_seconds().to_string()));
+                let limits = verdict.headers().map(|(name, value)| (HeaderName::from_static(name), value.to_string()));
+                headers.extend(limits);
+            }
+            _ => {}
+        }
+        debug!(operation = "mcp_call", server = %route.server.name, outcome = refusal.slug());
+        if let Err(error) = respond::problem(session, &problem, &headers).await {
+            debug!(operation = "mcp_call", %error, "the client went away");
+        }
+        context.refused = Some(refusal);
+        problem.status
+    }
+
     fn refused(&self, session: &Session) -> Option<ProblemDetails> {
-        let expected = self.loopback_host.as_ref()?;
         let request = session.req_header();
+        // What two servers could read differently is not passed on, nor is what looks for a proxy.
+        if request.version <= Version::HTTP_11 {
+            let head = session.as_downstream().to_h1_raw();
+            let target_is_path = head.split(|byte| *byte == b' ').nth(1).is_some_and(|target| target.starts_with(b"/"));
+            if !framing::is_plain(&head) || !target_is_path {
+                return Some(malformed());
+            }
+        }
+        let expected = self.loopback_host.as_ref()?;
         let mut hosts = request.headers.get_all(HOST).iter();
         let is_ours = match (hosts.next(), request.uri.authority()) {
             (Some(host), None) => host == expected.as_str(),
@@ -149,29 +257,134 @@ async fn write_response(
     session.write_response_body(None, true).await
 }
 
+fn malformed() -> ProblemDetails {
+    ProblemDetails::new(
+        "malformed-request",
+        400,
+        "Malformed request",
+        "The request is not one that all servers would read in the same way.",
+        "send a plain path, and say in one way where the body ends",
+    )
+}
+
 #[async_trait]
 impl ProxyHttp for Public {
-    type CTX = ();
+    type CTX = Context;
 
-    fn new_ctx(&self) {}
+    fn new_ctx(&self) -> Context {
+        Context { stopwatch: Stopwatch::start(), route: None, admitted: None, refused: None }
+    }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, _context: &mut ()) -> pingora::Result<bool> {
-        self.serve(session).await.map(|()| true)
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
+        if let Some(problem) = self.refused(session) {
+            session.as_downstream_mut().set_keepalive(None);
+            return respond::problem(session, &problem, &[]).await.map(|()| true);
+        }
+        match self.ingress.route(session.req_header().uri.path()).cloned() {
+            Some(route) => Box::pin(self.call(session, context, &route)).await,
+            None => Box::pin(self.serve(session)).await.map(|()| true),
+        }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, _context: &mut ()) -> pingora::Result<Box<HttpPeer>> {
-        // Every request was answered above.
-        Err(Error::new(ErrorType::InternalError))
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+        let admitted = context.admitted.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        self.ingress.peer(admitted).map(Box::new)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let admitted = context.admitted.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+        admitted.rewrite_request(request)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let Some(admitted) = &context.admitted else { return Ok(()) };
+        match admitted.rewrite_response(&self.issuer, response).await? {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                context.refused = Some(refusal);
+                Err(Error::new(ErrorType::InternalError))
+            }
+        }
+    }
+
+    /// Another address of the same host may work; nothing was sent yet.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(admitted) = &mut context.admitted {
+            admitted.unreachable += 1;
+            error.set_retry(admitted.unreachable < admitted.addresses());
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
+        let gone = matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
+        if *error.esource() == ErrorSource::Downstream && gone {
+            return nothing;
+        }
+        let Some(route) = context.route.clone().filter(|_| session.response_written().is_none()) else {
+            return nothing;
+        };
+        let refusal = context.refused.take().unwrap_or_else(|| failure(error));
+        let error_code = self.refuse(session, context, &route, refusal).await;
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+        let Some(route) = &context.route else { return };
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let outcome = match (&context.refused, status) {
+            (Some(_), _) => ApiOutcome::Refused,
+            (None, 0) => ApiOutcome::Failed,
+            (None, 400..=499) => ApiOutcome::ClientError,
+            (None, 500..) => ApiOutcome::ServerError,
+            (None, _) => ApiOutcome::Ok,
+        };
+        self.metrics.mcp_call(&route.server.name, outcome);
+        let grant = context.admitted.as_ref().map(|admitted| &admitted.grant().grant);
+        debug!(
+            operation = "mcp_call", server = %route.server.name, grant = grant.map(|grant| grant.id.as_str()),
+            subject = grant.map(|grant| grant.authorization.user.subject.as_str()),
+            duration_ms = context.stopwatch.millis(), outcome = status,
+        );
     }
 
     /// Pingora's own line would show the query of a callback: code and state.
-    fn suppress_error_log(&self, _session: &Session, _context: &(), _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
         true
     }
 
-    fn request_summary(&self, session: &Session, _context: &()) -> String {
+    fn request_summary(&self, session: &Session, _context: &Context) -> String {
         session.req_header().method.to_string()
+    }
+}
+
+fn failure(error: &Error) -> Refusal {
+    match error.etype() {
+        ErrorType::ConnectTimedout
+        | ErrorType::ReadTimedout
+        | ErrorType::WriteTimedout
+        | ErrorType::TLSHandshakeTimedout => Refusal::TimedOut,
+        ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup => Refusal::Certificate,
+        ErrorType::InternalError => Refusal::Internal,
+        _ => Refusal::Unreachable,
     }
 }

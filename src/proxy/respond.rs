@@ -33,3 +33,15 @@ pub async fn problem(
     }
     Ok(())
 }
+
+/// Sends headers and no body.
+pub async fn nothing(session: &mut Session, headers: &[(HeaderName, &'static str)]) -> pingora::Result<()> {
+    let mut header = ResponseHeader::build(204, Some(headers.len()))?;
+    for (name, value) in headers {
+        header.insert_header(name.clone(), *value)?;
+    }
+    if !session.as_downstream_mut().is_body_done() {
+        session.as_downstream_mut().set_keepalive(None);
+    }
+    session.write_response_header(Box::new(header), true).await
+}

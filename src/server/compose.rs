@@ -1,27 +1,37 @@
 //! Puts the parts together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 
 use super::StartError;
+use crate::base::address::AllowedDestinations;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::http::{HttpClient, Limits, NetworkClient};
 use crate::base::random::{Random, SystemRandom};
 use crate::config::Settings;
 use crate::dance::{self, Dance};
+use crate::identity::Accounts;
+use crate::issuer::{self, GrantLiveness, Issuer};
+use crate::model::grant::Grant;
+use crate::model::names::ServerName;
+use crate::model::server::McpServer;
 use crate::portal::admin::{self, AdminState};
 use crate::portal::{self, PublicState, probes};
 use crate::proxy::Resolver;
 use crate::proxy::egress::{self, Egress};
-use crate::proxy::public::Public;
-use crate::store::Store;
+use crate::proxy::ingress::{self, Ingress};
+use crate::proxy::public::{self, Public};
 use crate::store::seal::Sealer;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::vault::handles::HandleTable;
-use crate::vault::{self, Vault};
+use crate::vault::{self, Standing, Vault};
 
 /// What comes from outside: time, randomness, the network.
 pub struct Environment {
@@ -31,14 +41,23 @@ pub struct Environment {
     pub random: Arc<dyn Random>,
     /// Token endpoints.
     pub http: Arc<dyn HttpClient>,
+    /// Documents at URLs that strangers chose.
+    pub documents: Arc<dyn HttpClient>,
 }
+
+/// What the fetching of a client's document may cost.
+pub const DOCUMENT_LIMITS: Limits =
+    Limits { connect: Duration::from_secs(3), total: Duration::from_secs(5), body: 64 * 1024 };
 
 impl Environment {
     /// The real one.
     pub fn system(settings: &Settings) -> Result<Self, StartError> {
         let limits = Limits { connect: settings.timeouts.connect, total: settings.timeouts.token, ..Limits::default() };
         let http = NetworkClient::new(limits, &[]).map_err(StartError)?;
-        Ok(Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), http: Arc::new(http) })
+        let allowed = AllowedDestinations(settings.document_networks.clone());
+        let documents = NetworkClient::guarded(DOCUMENT_LIMITS, &[], allowed).map_err(StartError)?;
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        Ok(Self { clock, random, http: Arc::new(http), documents: Arc::new(documents) })
     }
 }
 
@@ -50,6 +69,10 @@ pub struct World {
     pub dance: Arc<Dance>,
     /// Callers.
     pub handles: Arc<HandleTable>,
+    /// Journeys J2 and J3.
+    pub issuer: Arc<Issuer>,
+    /// How often the public listener may be used.
+    pub limits: Arc<issuer::limits::Limits>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Whether all is well.
@@ -61,9 +84,10 @@ pub struct World {
 impl World {
     /// Opens the store and builds everything on it.
     pub async fn compose(settings: &Settings, environment: Environment) -> Result<Self, StartError> {
-        let Environment { clock, random, http } = environment;
-        let store = SqliteStore::open(&settings.store_directory).map_err(|error| StartError(error.to_string()))?;
-        let store: Arc<dyn Store> = Arc::new(store);
+        let Environment { clock, random, http, documents } = environment;
+        let sqlite = SqliteStore::open(&settings.store_directory).map_err(|error| StartError(error.to_string()))?;
+        let sqlite = Arc::new(sqlite);
+        let store: Arc<dyn Store> = Arc::clone(&sqlite) as Arc<dyn Store>;
         let sealer = Sealer::new(settings.keys.clone(), Arc::clone(&random));
         let metrics = Metrics::new(settings.providers.keys()).map_err(|error| StartError(error.to_string()))?;
         let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
@@ -80,17 +104,31 @@ impl World {
         });
         let dance = Dance::new(dance::Parts {
             store: Arc::clone(&store),
-            sealer,
+            sealer: sealer.clone(),
             providers: settings.providers.clone(),
+            accounts: Accounts::new(Arc::clone(&http), Arc::clone(&clock)),
             http,
             clock: Arc::clone(&clock),
             random: Arc::clone(&random),
             vault: Arc::clone(&vault),
             metrics: Arc::clone(&metrics),
         });
-        let handles = HandleTable::load(Arc::clone(&store), Arc::clone(&clock), random);
-        let handles = handles.await.map_err(|error| StartError(error.to_string()))?;
-        Ok(Self { vault, dance, handles, metrics, health, store, clock })
+        let failed = |error: StoreError| StartError(error.to_string());
+        let handles = HandleTable::load(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&random));
+        let handles = handles.await.map_err(failed)?;
+        let liveness = Connections { vault: Arc::clone(&vault), servers: settings.issuer.servers.clone() };
+        let issuer = Issuer::load(issuer::Parts {
+            settings: settings.issuer.clone(),
+            store: sqlite,
+            sealer,
+            documents,
+            clock: Arc::clone(&clock),
+            random,
+            liveness: Arc::new(liveness),
+        });
+        let issuer = issuer.await.map_err(failed)?;
+        let limits = issuer::limits::Limits::new(settings.rates, &clock);
+        Ok(Self { vault, dance, handles, issuer, limits, metrics, health, store, clock })
     }
 
     /// The admin API.
@@ -99,6 +137,7 @@ impl World {
             store: Arc::clone(&self.store),
             dance: Arc::clone(&self.dance),
             handles: Arc::clone(&self.handles),
+            issuer: Arc::clone(&self.issuer),
             clock: Arc::clone(&self.clock),
             public_url: Arc::new(settings.public_url.clone()),
         })
@@ -112,8 +151,46 @@ impl World {
     /// The public listener's application.
     pub fn public(&self, settings: &Settings) -> Public {
         let url = &settings.public_url;
-        let state = PublicState { dance: Arc::clone(&self.dance), public_url: Arc::new(url.clone()) };
-        Public::new(portal::public(state), url.authority(), url.is_loopback())
+        let portal = portal::public(PublicState {
+            dance: Arc::clone(&self.dance),
+            issuer: Arc::clone(&self.issuer),
+            vault: Arc::clone(&self.vault),
+            limits: Arc::clone(&self.limits),
+            clock: Arc::clone(&self.clock),
+            public_url: Arc::new(url.clone()),
+        });
+        let ingress = Ingress::new(ingress::Parts {
+            issuer: Arc::clone(&self.issuer),
+            limits: Arc::clone(&self.limits),
+            resolver: Resolver::new(Arc::clone(&self.clock)),
+            timeouts: settings.timeouts,
+            public_url: url.clone(),
+            allowed_origins: settings.public.allowed_origins.clone(),
+        });
+        Public::new(public::Parts {
+            portal,
+            mark: portal::limited::mark,
+            ingress,
+            issuer: Arc::clone(&self.issuer),
+            public_url: url.clone(),
+            trusted_proxies: settings.public.trusted_proxies.clone(),
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    /// Keeps the issuer's house until the future is dropped.
+    pub async fn keep_issuer(issuer: Arc<Issuer>, clock: Arc<dyn Clock>) {
+        loop {
+            clock.sleep(SWEEP).await;
+            if let Err(error) = issuer.sweep().await {
+                tracing::error!(operation = "housekeeping", %error);
+            }
+        }
+    }
+
+    /// Time.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
     }
 
     /// The egress listener's application.
@@ -122,6 +199,8 @@ impl World {
             providers: settings.providers.clone(),
             vault: Arc::clone(&self.vault),
             handles: Arc::clone(&self.handles),
+            issuer: Arc::clone(&self.issuer),
+            public_url: settings.public_url.clone(),
             fixed_subject: settings.egress.subject.clone(),
             listen: settings.egress.listen,
             hosts: settings.egress.hosts.clone(),
@@ -130,5 +209,27 @@ impl World {
             resolver: Resolver::new(Arc::clone(&self.clock)),
             metrics: Arc::clone(&self.metrics),
         })
+    }
+}
+
+/// What is over is removed so often.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// A grant needs the connections to the providers that its server requires.
+struct Connections {
+    vault: Arc<Vault>,
+    servers: BTreeMap<ServerName, Arc<McpServer>>,
+}
+
+#[async_trait]
+impl GrantLiveness for Connections {
+    async fn is_gone(&self, grant: &Grant) -> bool {
+        let Some(server) = self.servers.get(&grant.authorization.server) else { return false };
+        for provider in server.required.intersection(&grant.authorization.providers) {
+            if self.vault.standing(&grant.connection(provider)).await != Standing::Usable {
+                return true;
+            }
+        }
+        false
     }
 }

@@ -7,7 +7,8 @@ use super::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, Refres
 use super::seal::Sealed;
 use crate::base::clock::Timestamp;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
-use crate::model::flow::{ConnectLink, Flow, FlowId};
+use crate::model::continuation::Continuation;
+use crate::model::flow::{ConnectLink, Flow, FlowId, Purpose};
 use crate::model::handle::HandleRecord;
 use crate::model::names::Label;
 use crate::store::TakenFlow;
@@ -66,7 +67,8 @@ async fn links_and_flows_are_used_once(store: &impl Store) {
     assert!(store.connect_link(link, expires_at).await.expect("read").is_none(), "expired");
     assert!(store.connect_link([9; 32], NOW).await.expect("read").is_none(), "unknown");
 
-    let flow = Flow { id, key: key("alice"), browser_binding: [3; 32], expires_at };
+    let purpose = Purpose::Connect(key("alice"));
+    let flow = Flow { id, purpose, continuation: Continuation::Done, browser_binding: [3; 32], expires_at };
     let flow = FlowRecord { flow, verifier: Some(Sealed::from_bytes(b"v".to_vec())) };
     assert!(!store.begin_flow(link, flow.clone(), expires_at).await.expect("asked"), "the link has expired");
     assert!(store.begin_flow(link, flow.clone(), NOW).await.expect("asked"));
@@ -77,7 +79,7 @@ async fn links_and_flows_are_used_once(store: &impl Store) {
 
     assert_eq!(store.flow(id).await.expect("read").expect("there").flow.browser_binding, [3; 32]);
     let TakenFlow::Open(taken) = store.take_flow(id, NOW).await.expect("asked") else { panic!("it was open") };
-    assert_eq!((taken.flow.key.clone(), taken.verifier), (key("alice"), flow.verifier));
+    assert_eq!((&taken.flow.purpose, taken.verifier), (&Purpose::Connect(key("alice")), flow.verifier));
     assert!(matches!(store.take_flow(id, NOW).await.expect("asked"), TakenFlow::AlreadyUsed));
 
     store.sweep(expires_at.plus(Duration::from_secs(3601))).await.expect("swept");

@@ -3,7 +3,7 @@
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
-use crate::model::flow::Flow;
+use crate::model::flow::{Flow, Purpose};
 use crate::store::seal::{Context, Sealed};
 
 /// A connection at rest.
@@ -130,11 +130,11 @@ pub struct FlowRecord {
 }
 
 /// What the verifier of a flow is sealed for.
-pub fn verifier_context<'r>(key: &'r ConnectionKey, flow_id: &'r str) -> Context<'r> {
+pub fn verifier_context<'r>(purpose: &'r Purpose, flow_id: &'r str) -> Context<'r> {
     Context {
         purpose: "flow",
-        subject: key.subject.as_str(),
-        provider: key.provider.as_str(),
+        subject: purpose.subject().map_or("", |subject| subject.as_str()),
+        provider: purpose.provider().as_str(),
         record: flow_id,
         field: field::VERIFIER,
         generation: 0,

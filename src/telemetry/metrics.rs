@@ -8,7 +8,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::model::names::ProviderName;
+use crate::model::names::{ProviderName, ServerName};
 
 /// How an API call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ pub struct Metrics {
     refreshes: IntCounterVec,
     refresh_duration: HistogramVec,
     refresh_attempts: IntCounterVec,
+    mcp_calls: IntCounterVec,
     connects: IntCounterVec,
     connections: IntGaugeVec,
 }
@@ -116,6 +117,12 @@ impl Metrics {
                 "Requests to token endpoints for a refresh.",
                 &["provider"],
             )?,
+            mcp_calls: counter(
+                &registry,
+                "sidekey_mcp_requests_total",
+                "Requests at the endpoints of MCP servers by server and outcome.",
+                &["server", "outcome"],
+            )?,
             connects: counter(
                 &registry,
                 "sidekey_connects_total",
@@ -152,6 +159,12 @@ impl Metrics {
     /// Counts a finished dance.
     pub fn connected(&self, provider: &ProviderName, outcome: &'static str) {
         self.connects.with_label_values(&[provider.as_str(), outcome]).inc();
+    }
+
+    /// Counts a request at the endpoint of an MCP server.
+    pub fn mcp_call(&self, server: &ServerName, outcome: ApiOutcome) {
+        let (_, word) = OUTCOMES[outcome as usize];
+        self.mcp_calls.with_label_values(&[server.as_str(), word]).inc();
     }
 
     /// Sets how many connections there are, by provider and state.

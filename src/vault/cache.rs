@@ -64,7 +64,7 @@ pub struct LiveToken {
     expires_at: Option<Timestamp>,
     refresh_due_at: Option<Timestamp>,
     has_refresh_token: bool,
-    state: ConnectionState,
+    pub(super) state: ConnectionState,
     last_failure: Option<Blame>,
 }
 

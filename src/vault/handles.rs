@@ -45,9 +45,9 @@ impl HandleTable {
         Ok(Arc::new(Self { store, clock, random, by_digest }))
     }
 
-    /// What a presented handle stands for, whether or not it still works.
-    pub fn find(&self, presented: &str) -> Option<Arc<HandleRecord>> {
-        self.by_digest.get(&handle::digest(presented)).map(|record| Arc::clone(&record))
+    /// What the handle of this digest stands for, whether or not it still works.
+    pub fn get(&self, digest: &Digest) -> Option<Arc<HandleRecord>> {
+        self.by_digest.get(digest).map(|record| Arc::clone(&record))
     }
 
     /// Makes a handle. It is shown this once and never again.

@@ -202,7 +202,7 @@ impl Vault {
     }
 
     fn seal_reply(&self, record: &ConnectionRecord, reply: TokenReply, old_refresh_token: &Secret) -> RefreshedTokens {
-        let TokenReply { tokens, captured } = reply;
+        let TokenReply { tokens, captured, .. } = reply;
         let now = self.parts.clock.now();
         let seal = |field, secret: &Secret| {
             let context = connection_context(&record.key, &record.id, field, record.generation + 1);

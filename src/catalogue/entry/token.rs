@@ -226,3 +226,36 @@ pub struct UserInfo {
 fn sub() -> String {
     "/sub".to_owned()
 }
+
+/// How the provider says who the user is, where it is the one that identifies users (`[issuer] identity`).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Where it says so.
+    pub source: IdentitySource,
+    /// Whose accounts these are: accounts of different issuers are never the same. For `id_token`, exactly what `iss` says.
+    pub issuer: String,
+    /// The account's stable identifier, as JSON pointer into the ID token or the token reply; for `userinfo`, what
+    /// `userinfo.subject` says counts.
+    #[serde(default = "sub")]
+    pub account: String,
+    /// A name that people recognize, as JSON pointer; for `userinfo`, what `userinfo.display_name` says counts.
+    pub display_name: Option<String>,
+    /// Scopes to ask for besides, so that it says so.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// For `id_token`: where the provider publishes its keys.
+    pub jwks_url: Option<SafeUrl>,
+}
+
+/// Where a provider says who the user is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentitySource {
+    /// In the ID token of the token reply (OpenID Connect).
+    IdToken,
+    /// At `userinfo`.
+    Userinfo,
+    /// In the token reply itself.
+    TokenResponse,
+}

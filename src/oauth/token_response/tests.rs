@@ -32,7 +32,7 @@ fn expires_in(seconds: &str) -> Option<u128> {
 fn quickbooks_says_everything() {
     let body = r#"{"token_type":"bearer","access_token":"AT","refresh_token":"RT","expires_in":3600,
         "x_refresh_token_expires_in":8726400,"x_refresh_token_hard_expires_in":157680000}"#;
-    let TokenReply { tokens, captured } = read_json("quickbooks", 200, body).expect("tokens");
+    let TokenReply { tokens, captured, .. } = read_json("quickbooks", 200, body).expect("tokens");
     assert_eq!(tokens.access_token.expose(), "AT");
     assert_eq!(tokens.refresh_token.expect("there").expose(), "RT");
     assert_eq!(tokens.access_expires_at, Some(NOW.plus(Duration::from_secs(3600))));

@@ -1,7 +1,7 @@
 //! Who is calling: a handle in the place of the provider's token, or the fixed subject for callers without one.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +10,9 @@ use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use memchr::memmem;
 
 use crate::base::clock::Timestamp;
+use crate::issuer::Issuer;
 use crate::model::connection::ConnectionKey;
-use crate::model::handle::{HandleError, MARKER};
+use crate::model::handle::{self, HandleError, HandleRecord, MARKER};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::vault::handles::HandleTable;
 
@@ -32,6 +33,10 @@ pub enum CallerError {
     UnknownHandle,
     /// A handle that was good once, or is good elsewhere.
     Handle(HandleError),
+    /// The handle of a grant that has ended.
+    GrantOver,
+    /// The user of the grant did not pick this provider.
+    ProviderNotPicked,
 }
 
 /// Which values of `Host` are ours.
@@ -92,15 +97,53 @@ fn is_loopback_name(name: &str) -> bool {
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// Who may call.
+pub struct Callers {
+    /// Handles that the operator issued.
+    pub handles: Arc<HandleTable>,
+    /// Handles of grants: the users of MCP clients.
+    pub issuer: Arc<Issuer>,
+    /// Whose connections callers without a handle use.
+    pub fixed_subject: Option<Subject>,
+}
+
+/// Whose request it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The connection to use.
+    pub key: ConnectionKey,
+    /// Whether that of a user of an MCP client.
+    pub is_user: bool,
+}
+
+impl Callers {
+    fn of_handle(&self, presented: &str, provider: &ProviderName, now: Timestamp) -> Result<Caller, CallerError> {
+        let digest = handle::digest(handle::without_prefix(presented));
+        if let Some(record) = self.handles.get(&digest) {
+            record.permits(provider, now).map_err(CallerError::Handle)?;
+            return Ok(Caller { key: key_of(&record, provider), is_user: false });
+        }
+        let grant = self.issuer.grant_of_handle(&digest).ok_or(CallerError::UnknownHandle)?;
+        if !grant.is_live(now) {
+            return Err(CallerError::GrantOver);
+        }
+        grant.handle.permits(provider, now).map_err(|_| CallerError::ProviderNotPicked)?;
+        Ok(Caller { key: key_of(&grant.handle, provider), is_user: true })
+    }
+}
+
+fn key_of(record: &HandleRecord, provider: &ProviderName) -> ConnectionKey {
+    ConnectionKey { subject: record.subject.clone(), provider: provider.clone(), label: record.label.clone() }
+}
+
 /// Finds the connection that a request may use.
 pub fn identify(
     headers: &HeaderMap,
     credential_header: &HeaderName,
     provider: &ProviderName,
-    handles: &HandleTable,
-    fixed_subject: Option<&Subject>,
+    callers: &Callers,
     now: Timestamp,
-) -> Result<ConnectionKey, CallerError> {
+) -> Result<Caller, CallerError> {
     if headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "none") {
         return Err(CallerError::Browser);
     }
@@ -117,16 +160,14 @@ pub fn identify(
         }
     }
     if let Some(presented) = presented {
-        let record = handles.find(&presented).ok_or(CallerError::UnknownHandle)?;
-        record.permits(provider, now).map_err(CallerError::Handle)?;
-        let (subject, label) = (record.subject.clone(), record.label.clone());
-        return Ok(ConnectionKey { subject, provider: provider.clone(), label });
+        return callers.of_handle(&presented, provider, now);
     }
-    match fixed_subject {
+    match &callers.fixed_subject {
         // A page in a browser sends no handle of its own accord, but it could lean on the fixed subject.
         Some(_) if headers.contains_key(ORIGIN) => Err(CallerError::Browser),
         Some(subject) => {
-            Ok(ConnectionKey { subject: subject.clone(), provider: provider.clone(), label: Label::default() })
+            let (subject, provider) = (subject.clone(), provider.clone());
+            Ok(Caller { key: ConnectionKey { subject, provider, label: Label::default() }, is_user: false })
         }
         None => Err(CallerError::NoHandle),
     }

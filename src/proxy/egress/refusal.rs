@@ -68,6 +68,8 @@ impl Refusal {
             Self::Caller(CallerError::Handle(HandleError::Expired)) => "expired-handle",
             Self::Caller(CallerError::Handle(HandleError::Revoked)) => "revoked-handle",
             Self::Caller(CallerError::Handle(HandleError::OtherProvider)) => "handle-for-other-provider",
+            Self::Caller(CallerError::GrantOver) => "grant-over",
+            Self::Caller(CallerError::ProviderNotPicked) => "provider-not-picked",
             Self::TokenInQuery => "token-in-query",
             Self::Policy(PolicyError::NotAllowed) => "path-not-allowed",
             Self::Policy(PolicyError::OtherTenant { .. }) => "other-tenant",
@@ -158,6 +160,18 @@ impl Refusal {
                 "Handle for another provider",
                 format!("This handle does not reach {provider}."),
                 format!("issue one that does: `sidekey handle issue --subject S --provider {provider}`"),
+            ),
+            Self::Caller(CallerError::GrantOver) => (
+                401,
+                "Grant over",
+                "The MCP client that this handle belongs to may no longer act for its user.".into(),
+                "the user authorizes the MCP client again; the handle of the new grant comes with its requests".into(),
+            ),
+            Self::Caller(CallerError::ProviderNotPicked) => (
+                403,
+                "Provider not picked",
+                format!("The user did not pick {provider} for this MCP client."),
+                "the user authorizes the MCP client again and picks it".into(),
             ),
             Self::TokenInQuery => (
                 400,
@@ -268,11 +282,20 @@ impl Refusal {
         ProblemDetails::new(self.slug(), status, title, detail, next_step)
     }
 
+    /// Whether the user whose connection it is can mend it by connecting.
+    pub fn user_can_connect(&self) -> bool {
+        matches!(
+            self,
+            Self::Token(TokenError::NotConnected | TokenError::NeedsReauth { .. })
+                | Self::Policy(PolicyError::NotCaptured { .. })
+        )
+    }
+
     /// Headers that belong to the status.
     pub fn headers(&self) -> Vec<(HeaderName, String)> {
         match self {
             Self::Method => vec![(ALLOW, METHODS.join(", "))],
-            Self::Caller(CallerError::NoHandle | CallerError::UnknownHandle)
+            Self::Caller(CallerError::NoHandle | CallerError::UnknownHandle | CallerError::GrantOver)
             | Self::Caller(CallerError::Handle(HandleError::Expired | HandleError::Revoked)) => {
                 vec![(WWW_AUTHENTICATE, "Bearer realm=\"sidekey\"".to_owned())]
             }

@@ -45,7 +45,7 @@ fn an_access_token_parameter_is_seen_in_any_spelling() {
         "a=1;access_token=1",
         "private_token=x",
     ] {
-        assert!(has_access_token(query), "{query}");
+        assert!(crate::proxy::has_access_token(query), "{query}");
     }
-    assert!(!has_access_token("a=access_token&my_access_token=1"));
+    assert!(!crate::proxy::has_access_token("a=access_token&my_access_token=1"));
 }

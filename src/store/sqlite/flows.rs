@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::connections::{key, time};
+use super::connections::{from_json, json, key, parsed, time};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::model::connection::ConnectionKey;
-use crate::model::flow::{ConnectLink, Flow, FlowId};
+use crate::model::continuation::Continuation;
+use crate::model::flow::{ConnectLink, Flow, FlowId, Purpose};
 use crate::store::TakenFlow;
 use crate::store::record::FlowRecord;
 use crate::store::seal::Sealed;
@@ -40,22 +41,28 @@ pub fn begin(db: &mut Connection, link: &Digest, record: &FlowRecord, now: Times
     if used == 0 {
         return Ok(false);
     }
+    put(&transaction, record)?;
+    transaction.commit()?;
+    Ok(true)
+}
+
+pub fn put(db: &Connection, record: &FlowRecord) -> rusqlite::Result<()> {
     let flow = &record.flow;
-    transaction.execute(
-        "INSERT INTO flows (id, subject, provider, label, browser_binding, verifier_sealed, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    db.execute(
+        "INSERT INTO flows (id, subject, provider, label, browser_binding, verifier_sealed, continuation, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             flow.id.0.as_slice(),
-            flow.key.subject.as_str(),
-            flow.key.provider.as_str(),
-            flow.key.label.as_str(),
+            flow.purpose.subject().map(|subject| subject.as_str()),
+            flow.purpose.provider().as_str(),
+            flow.purpose.label().as_str(),
             flow.browser_binding.as_slice(),
             record.verifier.as_ref().map(Sealed::as_bytes),
+            json(&flow.continuation),
             flow.expires_at.as_millis()
         ],
     )?;
-    transaction.commit()?;
-    Ok(true)
+    Ok(())
 }
 
 pub fn flow(db: &Connection, id: FlowId) -> rusqlite::Result<Option<FlowRecord>> {
@@ -83,9 +90,12 @@ pub fn sweep(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<FlowRecord> {
+    let is_for_somebody = row.get::<_, Option<String>>("subject")?.is_some();
+    let purpose = if is_for_somebody { Purpose::Connect(key(row)?) } else { Purpose::SignIn(parsed(row, "provider")?) };
     let flow = Flow {
         id: FlowId(row.get("id")?),
-        key: key(row)?,
+        purpose,
+        continuation: from_json(row, "continuation")?.unwrap_or(Continuation::Done),
         browser_binding: row.get("browser_binding")?,
         expires_at: expires_at(row)?,
     };

@@ -1,0 +1,226 @@
+//! Grants and access tokens in memory: a request is verified without any I/O.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use http::HeaderValue;
+use tracing::{error, info};
+use zeroize::Zeroizing;
+
+use super::Issuer;
+use crate::base::clock::Timestamp;
+use crate::base::digest::{Digest, sha256};
+use crate::base::secret::Secret;
+use crate::model::grant::{AccessToken, EndReason, Grant};
+use crate::model::handle::HandleRecord;
+use crate::model::issued_token::{self, Kind};
+use crate::model::issuer_settings::IssuerSettings;
+use crate::model::names::{Label, Subject};
+use crate::model::scope::ScopeSet;
+use crate::model::server::McpServer;
+use crate::store::StoreError;
+use crate::store::issuer::{GrantRecord, IssuerStore, handle_context};
+use crate::store::seal::Sealer;
+
+/// A grant in memory.
+pub struct LiveGrant {
+    /// The grant as it was made; whether it has ended since, [`LiveGrant::has_ended`] knows.
+    pub grant: Grant,
+    /// What its handle stands for.
+    pub handle: HandleRecord,
+    value: HeaderValue,
+    ended: AtomicBool,
+}
+
+impl LiveGrant {
+    fn open(record: &GrantRecord, sealer: &Sealer, before: &str) -> Result<Self, String> {
+        let grant = record.grant.clone();
+        let subject = grant.authorization.user.subject.clone();
+        let handle = sealer.open(&handle_context(&subject, &grant.id), &record.handle);
+        Self::new(grant, &handle.map_err(|error| error.to_string())?, before)
+    }
+
+    /// A grant and its handle; `before` is what stands before it in requests to the MCP server.
+    pub fn new(grant: Grant, handle: &Secret, before: &str) -> Result<Self, String> {
+        let text = Zeroizing::new(format!("{before}{}", handle.expose()));
+        let mut value = HeaderValue::from_str(&text).map_err(|_| "the handle is no header value".to_owned())?;
+        value.set_sensitive(true);
+        let record = HandleRecord {
+            id: grant.id.clone(),
+            subject: grant.authorization.user.subject.clone(),
+            providers: Some(grant.authorization.providers.clone()),
+            label: Label::default(),
+            created_at: grant.created_at,
+            expires_at: Some(grant.expires_at),
+            revoked_at: grant.ended.as_ref().map(|ended| ended.at),
+        };
+        Ok(Self { value, ended: AtomicBool::new(grant.ended.is_some()), handle: record, grant })
+    }
+
+    /// Whether it was ended before its time.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether it can be used at `now`.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        !self.has_ended() && self.grant.expires_at > now
+    }
+
+    /// The handle as the MCP server gets it, marked sensitive.
+    pub fn handle_value(&self) -> HeaderValue {
+        self.value.clone()
+    }
+}
+
+/// A request whose token is good.
+#[derive(Clone)]
+pub struct Admitted {
+    /// Whose it is.
+    pub grant: Arc<LiveGrant>,
+    /// What it may do.
+    pub scopes: ScopeSet,
+}
+
+/// Why a token is not accepted (RFC 6750 section 3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is unknown, expired, revoked, or for another resource.
+    InvalidToken,
+    /// It lacks a scope.
+    InsufficientScope,
+}
+
+pub(super) struct Live {
+    tokens: DashMap<Digest, (Arc<LiveGrant>, AccessToken), foldhash::fast::RandomState>,
+    handles: DashMap<Digest, Arc<LiveGrant>, foldhash::fast::RandomState>,
+    grants: DashMap<String, Arc<LiveGrant>, foldhash::fast::RandomState>,
+}
+
+/// Handles of grants that are over are recognized for so long, so that their holders are told what happened.
+const REMEMBERED: Duration = Duration::from_secs(30 * 86_400);
+
+impl Live {
+    pub(super) async fn load(
+        store: &dyn IssuerStore,
+        sealer: &Sealer,
+        settings: &IssuerSettings,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let live = Self { tokens: DashMap::default(), handles: DashMap::default(), grants: DashMap::default() };
+        for record in store.grants(None).await? {
+            let before = settings.before_handle(&record.grant.authorization.server);
+            match LiveGrant::open(&record, sealer, before) {
+                Ok(grant) => {
+                    live.add_grant(record.handle_digest, Arc::new(grant));
+                }
+                Err(why) => error!(operation = "load_grants", grant = record.grant.id, why, "left out"),
+            }
+        }
+        for (digest, token) in store.access_tokens(now).await? {
+            live.add_token(digest, token);
+        }
+        Ok(live)
+    }
+
+    pub(super) fn add_grant(&self, handle_digest: Digest, grant: Arc<LiveGrant>) {
+        self.handles.insert(handle_digest, Arc::clone(&grant));
+        self.grants.insert(grant.grant.id.clone(), grant);
+    }
+
+    pub(super) fn remove_grant(&self, handle_digest: &Digest, id: &str) {
+        self.handles.remove(handle_digest);
+        self.grants.remove(id);
+    }
+
+    pub(super) fn add_token(&self, digest: Digest, token: AccessToken) {
+        let grant = self.grants.get(&token.grant_id).map(|grant| Arc::clone(&grant));
+        if let Some(grant) = grant {
+            self.tokens.insert(digest, (grant, token));
+        }
+    }
+
+    pub(super) fn grant(&self, id: &str) -> Option<Arc<LiveGrant>> {
+        self.grants.get(id).map(|grant| Arc::clone(&grant))
+    }
+
+    pub(super) fn token(&self, digest: &Digest) -> Option<(Arc<LiveGrant>, AccessToken)> {
+        self.tokens.get(digest).map(|found| found.clone())
+    }
+
+    pub(super) fn forget_token(&self, digest: &Digest) {
+        self.tokens.remove(digest);
+    }
+
+    fn end(&self, id: &str) {
+        if let Some(grant) = self.grant(id) {
+            grant.ended.store(true, Ordering::Release);
+        }
+    }
+
+    pub(super) fn sweep(&self, now: Timestamp) {
+        self.tokens.retain(|_, (grant, token)| token.expires_at > now && grant.is_live(now));
+        let is_history = |grant: &LiveGrant| grant.grant.expires_at.plus(REMEMBERED) <= now;
+        self.handles.retain(|_, grant| !is_history(grant));
+        self.grants.retain(|_, grant| !is_history(grant));
+    }
+}
+
+/// The digest of a presented access token: of our own shape, or a signed one. A signed token too is looked up, not
+/// believed: what was never issued here, or was taken back, is not there.
+pub fn access_digest(presented: &str) -> Option<Digest> {
+    let is_signed = presented.bytes().filter(|byte| *byte == b'.').count() == 2 && presented.len() <= 8192;
+    match issued_token::digest(Kind::Access, presented) {
+        None if is_signed => Some(sha256(presented.as_bytes())),
+        digest => digest,
+    }
+}
+
+impl Issuer {
+    /// Verifies an access token for `server`, from memory alone.
+    pub fn verify(&self, presented: &str, server: &McpServer) -> Result<Admitted, Refused> {
+        let now = self.parts.clock.now();
+        let found = access_digest(presented).and_then(|digest| self.live.token(&digest));
+        let (grant, token) = found.ok_or(Refused::InvalidToken)?;
+        if token.expires_at <= now || !grant.is_live(now) || grant.grant.authorization.resource != server.resource {
+            return Err(Refused::InvalidToken);
+        }
+        let scopes = &self.parts.settings.scopes;
+        if !server.scopes.iter().all(|needed| scopes.covers(&token.scopes, needed)) {
+            return Err(Refused::InsufficientScope);
+        }
+        Ok(Admitted { grant, scopes: token.scopes })
+    }
+
+    /// Ends the grant if what it needs outside is gone for good; whether it is.
+    pub async fn end_if_gone(&self, grant: &LiveGrant) -> bool {
+        let is_gone = self.parts.liveness.is_gone(&grant.grant).await;
+        if is_gone && let Err(error) = self.end_grant(&grant.grant.id, EndReason::ProviderGone).await {
+            error!(operation = "end_grant", grant = grant.grant.id, %error, "ended here, but not in the store");
+        }
+        is_gone
+    }
+
+    /// The grant whose handle this is.
+    pub fn grant_of_handle(&self, handle_digest: &Digest) -> Option<Arc<LiveGrant>> {
+        self.live.handles.get(handle_digest).map(|grant| Arc::clone(&grant))
+    }
+
+    /// Ends a grant with all that belongs to it; `false` if there is no live one of this id. For callers it ends at once
+    /// and before anything is waited for.
+    pub async fn end_grant(&self, id: &str, reason: EndReason) -> Result<bool, StoreError> {
+        self.live.end(id);
+        let ended = self.parts.store.end_grant(id.to_owned(), reason, self.parts.clock.now()).await?;
+        if ended {
+            info!(operation = "end_grant", grant = id, reason = reason.word());
+        }
+        Ok(ended)
+    }
+
+    /// All grants of one subject or of everybody, the oldest first, with how they stand.
+    pub async fn grants(&self, subject: Option<Subject>) -> Result<Vec<Grant>, StoreError> {
+        Ok(self.parts.store.grants(subject).await?.into_iter().map(|record| record.grant).collect())
+    }
+}
