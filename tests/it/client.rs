@@ -47,6 +47,15 @@ pub async fn send(request: reqwest::RequestBuilder) -> Answer {
     Answer { status, headers, body: answer.bytes().await.expect("a body").to_vec() }
 }
 
+/// A form as browsers and OAuth clients send it.
+pub fn form(
+    request: reqwest::RequestBuilder,
+    fields: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> reqwest::RequestBuilder {
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    request.header("content-type", "application/x-www-form-urlencoded").body(body)
+}
+
 /// Sends bytes as they are, and reads one answer.
 pub async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).await.expect("connected");

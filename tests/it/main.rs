@@ -8,6 +8,8 @@ mod demo;
 mod docs;
 mod egress;
 mod egress_refusals;
+mod front;
+mod mcp_front;
 mod process;
 mod refresh;
 mod secrets;
