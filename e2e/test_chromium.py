@@ -115,8 +115,7 @@ def test_a_refusal_at_the_provider_is_said_where_it_can_be_tried_again(
     window: Window, client: BareClient, site: Site, sidekey: Sidekey
 ) -> None:
     begin_with_notion_alone(window, client)
-    window.wait_at("/notion/authorize")
-    window.press("Deny")
+    deny_at_provider(window, "notion")
     window.wait_at("/visit/")
     window.keep("3-visit-after-refusal")
     assert site.requests == [], "the client was told before the user gave up"
@@ -128,8 +127,7 @@ def test_a_refusal_at_the_provider_is_said_where_it_can_be_tried_again(
 
 def test_a_user_can_give_up_at_the_providers(window: Window, client: BareClient, site: Site) -> None:
     begin_with_notion_alone(window, client)
-    window.wait_at("/notion/authorize")
-    window.press("Deny")
+    deny_at_provider(window, "notion")
     window.wait_at("/visit/")
     window.page.locator("form[action$='/cancel'] button").click()
     window.wait_at("/cb")
