@@ -13,5 +13,6 @@ mod mcp_front;
 mod process;
 mod refresh;
 mod secrets;
+mod secrets_mcp;
 mod streaming;
 mod world;
