@@ -7,7 +7,7 @@ use crate::base::digest::Digest;
 use crate::model::authorization::{Approval, Authorization, AuthorizationRequest, PendingCode, User, Visit};
 use crate::model::client::{ClientKind, RegisteredMethod, Registration};
 use crate::model::grant::{AccessToken, EndReason, Grant, RefreshToken};
-use crate::model::redirect_uri::RedirectUri;
+use crate::model::redirect_uri::{RedirectPolicy, RedirectUri};
 use crate::model::scope::ScopeSet;
 use crate::store::issuer::{GrantRecord, IssuerStore, NewTokens, Rotation, StoredDocument};
 use crate::store::seal::Sealed;
@@ -34,7 +34,7 @@ fn later(seconds: u64) -> Timestamp {
 }
 
 fn redirect_uri() -> RedirectUri {
-    RedirectUri::register("https://client.example/cb", &[]).expect("good")
+    RedirectUri::register("https://client.example/cb", &RedirectPolicy::default()).expect("good")
 }
 
 fn user(subject: &str) -> User {
