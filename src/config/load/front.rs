@@ -492,3 +492,6 @@ fn upstream(text: &str, allow_insecure: bool) -> Result<Upstream, Wrong> {
 fn is_upstream_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte))
 }
+
+#[cfg(test)]
+mod tests;
