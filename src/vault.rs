@@ -12,7 +12,7 @@ pub mod refresh;
 pub mod worker;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -113,6 +113,8 @@ pub struct Vault {
 
 /// Enough for thousands of connections an hour, few enough not to be throttled.
 const CONCURRENT_REFRESHES: usize = 32;
+/// The least time between two refreshes of a connection that only an API's word has begun.
+const FORCED_PAUSE: Duration = Duration::from_secs(60);
 /// How long a request waits for a token when it has none that is valid. The refresh itself goes on.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -152,6 +154,43 @@ impl Vault {
                 Ok(live)
             }
             Freshness::Expired => Box::pin(self.replace_expired(&slot, &live)).await,
+        }
+    }
+
+    /// Another token in place of one of `generation` that an API called expired; `None` if there is none to be had. A token
+    /// that was refreshed meanwhile is just that; otherwise it is refreshed now, ahead of its time, at most once in
+    /// [`FORCED_PAUSE`]: an API that calls every token expired must not use up the provider's patience.
+    pub async fn replacement(self: &Arc<Self>, key: &ConnectionKey, generation: u64) -> Option<Arc<LiveToken>> {
+        let slot = self.slot_in_memory(key)?;
+        let now = self.parts.clock.now();
+        if slot.live().generation == generation {
+            let under_way = slot.refresh.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let may_ask = || slot.live().standing_error(now).is_none() && slot.may_force(now, FORCED_PAUSE);
+            if !under_way && !may_ask() {
+                return None;
+            }
+            tokio::select! {
+                _ = self.refresh(&slot) => {}
+                () = self.parts.clock.sleep(REQUEST_WAIT) => {}
+            }
+        }
+        let live = slot.live();
+        if live.generation == generation && live.state != ConnectionState::Active {
+            // The API and the token endpoint agree: whatever the clock says, this token is of no use to anybody.
+            slot.publish(live.expired_at(now));
+            return None;
+        }
+        let is_usable = live.generation > generation && live.freshness(self.parts.clock.now()) != Freshness::Expired;
+        is_usable.then_some(live)
+    }
+
+    /// Takes note that an API called a token of `generation` expired when it was too late to do anything about it: the next
+    /// request waits for another one.
+    pub fn mark_expired(&self, key: &ConnectionKey, generation: u64) {
+        let Some(slot) = self.slot_in_memory(key) else { return };
+        let (live, now) = (slot.live(), self.parts.clock.now());
+        if live.generation == generation && live.standing_error(now).is_none() && slot.may_force(now, FORCED_PAUSE) {
+            slot.publish(live.expired_at(now));
         }
     }
 

@@ -13,6 +13,7 @@ mod front;
 mod mcp_front;
 mod process;
 mod refresh;
+mod replay;
 mod secrets;
 mod secrets_mcp;
 mod streaming;
