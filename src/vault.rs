@@ -12,6 +12,7 @@ pub mod refresh;
 pub mod worker;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -107,6 +108,8 @@ pub struct Vault {
     changed: tokio::sync::Notify,
     /// Until then the worker starts nothing: the store failed a moment ago.
     paused_until: std::sync::atomic::AtomicI64,
+    /// Counts connections that were ended, so that one which is being read meanwhile is not taken for a live one.
+    forgotten: std::sync::atomic::AtomicU64,
     /// Counts exchanges under way, so that a shutdown can wait for them.
     under_way: tokio::sync::watch::Sender<usize>,
 }
@@ -129,6 +132,7 @@ impl Vault {
             slots: DashMap::default(),
             changed: tokio::sync::Notify::new(),
             paused_until: std::sync::atomic::AtomicI64::new(i64::MIN),
+            forgotten: std::sync::atomic::AtomicU64::new(0),
             under_way: tokio::sync::watch::Sender::new(0),
         })
     }
@@ -242,6 +246,18 @@ impl Vault {
     }
 
     async fn load(&self, key: &ConnectionKey) -> Result<Arc<Slot>, TokenError> {
+        loop {
+            let forgotten = self.forgotten.load(Relaxed);
+            let slot = self.load_once(key).await?;
+            if self.forgotten.load(Relaxed) == forgotten {
+                return Ok(slot);
+            }
+            // A connection was ended meanwhile: perhaps this one, after it was read.
+            self.slots.remove(key);
+        }
+    }
+
+    async fn load_once(&self, key: &ConnectionKey) -> Result<Arc<Slot>, TokenError> {
         let operator = |reason: String| TokenError::Operator { reason };
         let record = self.parts.store.connection(key.clone()).await.map_err(|error| operator(error.to_string()))?;
         let record = record.ok_or(TokenError::NotConnected)?;
@@ -257,6 +273,12 @@ impl Vault {
         self.slots.insert(record.key.clone(), Arc::new(Slot::new(record.key.clone(), live)));
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Uses a connection no more: it was ended.
+    pub fn forget(&self, key: &ConnectionKey) {
+        self.forgotten.fetch_add(1, Relaxed);
+        self.slots.remove(key);
     }
 
     /// Has nothing tried again from here on: the process is to end.

@@ -6,6 +6,7 @@ mod client;
 mod compile_fail;
 mod connect;
 mod demo;
+mod disconnect;
 mod docs;
 mod egress;
 mod egress_refusals;
