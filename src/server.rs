@@ -115,6 +115,7 @@ impl Running {
                 "exchanges were cut off; they are in doubt"
             );
         }
+        self.world.audit.close();
         self.probes.abort();
         // The port is free once the task has really ended.
         let _ = self.probes.await;

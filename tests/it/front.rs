@@ -154,6 +154,14 @@ impl Front {
     pub async fn stop(self) {
         self.world.stop().await;
     }
+
+    /// Stops, and leaves the files where they are as long as what is returned lives.
+    pub async fn stop_but_keep(self) -> crate::world::Files {
+        let crate::world::World { simulator, files, sidekey, .. } = self.world;
+        sidekey.stop().await;
+        simulator.stop().await;
+        files
+    }
 }
 
 /// What the token endpoint gave a client.

@@ -1,6 +1,7 @@
 //! Journeys through a whole Sidekey: real listeners, a real store, a simulated provider. One binary, so that the
 //! dependencies are linked once.
 
+mod audit;
 mod cli_grants;
 mod client;
 mod compile_fail;
