@@ -17,6 +17,8 @@ use crate::world::{Setup, World, free_address};
 
 /// Where the clients of these tests are sent back to.
 pub const REDIRECT_URI: &str = "http://127.0.0.1:33418/callback";
+/// The same for clients that are sites on the web.
+pub const WEB_REDIRECT_URI: &str = "https://client.example/callback";
 /// A code verifier of RFC 7636.
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
@@ -235,7 +237,7 @@ impl Browser {
     pub async fn open(&mut self, url: &str) -> Place {
         let mut url = url.to_owned();
         for _ in 0..20 {
-            if url.starts_with(REDIRECT_URI) {
+            if url.starts_with(REDIRECT_URI) || url.starts_with(WEB_REDIRECT_URI) {
                 return Place::Away(url);
             }
             let answer = self.get(&url).await;
@@ -342,7 +344,7 @@ pub struct Received {
 }
 
 impl McpServer {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let address = free_address();
         let listener = tokio::net::TcpListener::bind(address).await.expect("bound");
         let server = Self { url: format!("http://{address}/mcp"), state: Arc::default() };
@@ -351,7 +353,7 @@ impl McpServer {
         server
     }
 
-    fn set_egress(&self, url: &str) {
+    pub fn set_egress(&self, url: &str) {
         url.clone_into(&mut self.state.lock().expect("a lock").egress);
     }
 
