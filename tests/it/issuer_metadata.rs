@@ -109,13 +109,20 @@ async fn a_resource_is_described_at_its_path_and_at_the_root() {
 #[tokio::test]
 async fn of_several_servers_each_has_its_own_document() {
     let tables =
-        "[servers.other]\npath = \"/deep/er/x\"\nupstream = \"http://127.0.0.1:9/mcp\"\nscopes = [\"other\"]\n".to_owned();
+        "[servers.other]\npath = \"/deep/er/x\"\nupstream = \"http://127.0.0.1:9/mcp\"\nscopes = [\"other\"]\n"
+            .to_owned();
     let front = Stage { tables, ..Stage::default() }.start().await;
     let other = document(&front, &format!("{RESOURCE}/deep/er/x")).await;
-    assert_eq!((&other["resource"], &other["scopes_supported"]), (&json!(front.world.public("/deep/er/x")), &json!(["other"])));
+    assert_eq!(
+        (&other["resource"], &other["scopes_supported"]),
+        (&json!(front.world.public("/deep/er/x")), &json!(["other"]))
+    );
     assert_eq!(document(&front, &format!("{RESOURCE}/notes/mcp")).await["resource"], front.mcp());
     let root = document(&front, RESOURCE).await;
-    assert_eq!((&root["resource"], &root["scopes_supported"]), (&json!(front.world.public("")), &json!(["mcp", "other"])));
+    assert_eq!(
+        (&root["resource"], &root["scopes_supported"]),
+        (&json!(front.world.public("")), &json!(["mcp", "other"]))
+    );
     front.stop().await;
 }
 

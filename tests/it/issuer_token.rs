@@ -137,7 +137,8 @@ async fn a_code_is_used_up_by_a_verifier_that_does_not_match() {
     let client_id = front.register("A client").await;
     let challenge = sidekey::base::digest::sha256_base64url(VERIFIER.as_bytes());
     let (short, long) = ("a".repeat(42), "a".repeat(129));
-    for verifier in ["", &short, &long, &"a".repeat(43), &challenge, &format!("{VERIFIER} "), &VERIFIER.to_uppercase()] {
+    for verifier in ["", &short, &long, &"a".repeat(43), &challenge, &format!("{VERIFIER} "), &VERIFIER.to_uppercase()]
+    {
         let code = front.code(&client_id, "alice").await;
         let answer = front.redeem(&client_id, &code, &[("code_verifier", verifier)]).await;
         assert_oauth_error(&answer, 400, "invalid_grant");
@@ -179,6 +180,7 @@ async fn the_endpoint_takes_posted_forms_only() {
     for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH"] {
         let answer = send(client.request(method.parse().expect("a method"), &url)).await;
         assert_eq!((answer.status, answer.header("cache-control")), (405, "no-store"), "{method}");
+        assert_eq!((answer.header("content-type"), answer.header("allow")), ("application/json", "POST"), "{method}");
     }
     let body = format!(
         "grant_type=authorization_code&client_id={client_id}&code={code}&redirect_uri={REDIRECT_URI}&code_verifier={VERIFIER}"
