@@ -54,11 +54,7 @@ async fn a_client_that_signs_gets_tokens() {
     ];
     let tokens = Tokens::of(id.clone(), &front.post_form("/token", &form).await);
     let third = signed(&key, &assertion_claims(&front, &id));
-    let form = [
-        ("token", &*tokens.access),
-        ("client_assertion_type", ASSERTION_TYPE),
-        ("client_assertion", &*third),
-    ];
+    let form = [("token", &*tokens.access), ("client_assertion_type", ASSERTION_TYPE), ("client_assertion", &*third)];
     let known = front.post_form("/introspect", &form).await.json();
     assert_eq!((&known["active"], &known["client_id"]), (&json!(true), &json!(id)), "{known}");
     front.stop().await;
@@ -69,7 +65,9 @@ async fn an_assertion_may_name_the_issuer_or_the_token_endpoint() {
     let front = front().await;
     let key = signer();
     let id = registered(&front, &key_set(&[&key])).await;
-    for audience in [json!(front.world.public("")), json!(front.world.public("/token")), json!([front.world.public("")])] {
+    for audience in
+        [json!(front.world.public("")), json!(front.world.public("/token")), json!([front.world.public("")])]
+    {
         let mut claims = assertion_claims(&front, &id);
         claims["aud"] = audience;
         assert_oauth_error(&try_out(&front, &id, &signed(&key, &claims)).await, 400, "invalid_grant");

@@ -48,7 +48,8 @@ async fn a_registration_is_answered_with_what_was_registered() {
         assert_eq!(json["token_endpoint_auth_method"], "none");
         assert_eq!(json["grant_types"], json!(["authorization_code", "refresh_token"]), "without what there is not");
         assert_eq!((&json["response_types"], &json["application_type"]), (&json!(["code"]), &json!("native")));
-        for member in ["client_secret", "client_secret_expires_at", "registration_access_token", "unknown", "logo_uri"] {
+        for member in ["client_secret", "client_secret_expires_at", "registration_access_token", "unknown", "logo_uri"]
+        {
             assert!(json.get(member).is_none(), "{member}: {json}");
         }
     }
@@ -226,7 +227,8 @@ async fn nobody_registers_where_the_operator_switched_it_off() {
     let front = Stage { tables, ..Stage::default() }.start().await;
     let answer = front.post_json("/register", &crate::front::registration("A client")).await;
     assert_oauth_error(&answer, 400, "invalid_client_metadata");
-    let metadata = crate::issuer_support::get(&front, &front.world.public("/.well-known/oauth-authorization-server")).await;
+    let metadata =
+        crate::issuer_support::get(&front, &front.world.public("/.well-known/oauth-authorization-server")).await;
     assert_eq!(metadata.json().get("registration_endpoint"), None);
     front.stop().await;
 }

@@ -12,7 +12,9 @@ const ENDPOINTS: [&str; 4] = ["/token", "/register", "/revoke", "/introspect"];
 /// Checks that an answer holds nothing of our insides.
 fn assert_clean(answer: &Answer, what: &str) {
     let text = answer.text();
-    for inside in ["panicked", "src/", ".rs:", "SELECT", "sqlite", "rusqlite", "Backtrace", "/root", "/tmp", "Some(", "Err("] {
+    for inside in
+        ["panicked", "src/", ".rs:", "SELECT", "sqlite", "rusqlite", "Backtrace", "/root", "/tmp", "Some(", "Err("]
+    {
         assert!(!text.contains(inside), "{what}: {inside} in {text}");
     }
     assert!(answer.status < 500, "{what}: {} {text}", answer.status);
@@ -110,9 +112,34 @@ async fn a_body_of_more_than_64_kib_is_not_read() {
 /// Pseudo-random bodies of the kinds that parsers stumble over.
 fn odd_bodies() -> Vec<Vec<u8>> {
     let pieces: [&[u8]; 28] = [
-        b"client_id=", b"&", b"=", b"%", b"%00", b"%zz", b"%ff%fe", b"+", b"\xff\xfe", b"\0", b"\r\n", b"{", b"}", b"[", b"\"",
-        b"\\u0000", b"\\ud800", b":", b",", b"grant_type=refresh_token", b"refresh_token=sk_rt_", b"client_assertion=",
-        b"a.b.c", b"1e999", b"-0", b"null", "é𝄞".as_bytes(), b"dyn_",
+        b"client_id=",
+        b"&",
+        b"=",
+        b"%",
+        b"%00",
+        b"%zz",
+        b"%ff%fe",
+        b"+",
+        b"\xff\xfe",
+        b"\0",
+        b"\r\n",
+        b"{",
+        b"}",
+        b"[",
+        b"\"",
+        b"\\u0000",
+        b"\\ud800",
+        b":",
+        b",",
+        b"grant_type=refresh_token",
+        b"refresh_token=sk_rt_",
+        b"client_assertion=",
+        b"a.b.c",
+        b"1e999",
+        b"-0",
+        b"null",
+        "é𝄞".as_bytes(),
+        b"dyn_",
     ];
     let random = SystemRandom;
     (0..150)
@@ -148,8 +175,11 @@ async fn nothing_malformed_is_an_accident_in_addresses_and_headers() {
     let host = front.world.files.public;
     for query in odd_bodies() {
         let query: String = query.iter().filter(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)).collect();
-        for path in ["/authorize", "/.well-known/oauth-protected-resource/", "/callback/notion", "/visit/", "/jwks.json"] {
-            let request = format!("GET {path}?{query} HTTP/1.1\r\nhost: {host}\r\ncookie: {query}\r\nconnection: close\r\n\r\n");
+        for path in
+            ["/authorize", "/.well-known/oauth-protected-resource/", "/callback/notion", "/visit/", "/jwks.json"]
+        {
+            let request =
+                format!("GET {path}?{query} HTTP/1.1\r\nhost: {host}\r\ncookie: {query}\r\nconnection: close\r\n\r\n");
             assert_clean(&raw(host, request.as_bytes()).await, &request);
         }
         let request = format!(
@@ -157,7 +187,9 @@ async fn nothing_malformed_is_an_accident_in_addresses_and_headers() {
              content-type: {query}\r\nconnection: close\r\n\r\n"
         );
         assert_clean(&raw(host, request.as_bytes()).await, &request);
-        let request = format!("GET /notes/mcp HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {query}\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "GET /notes/mcp HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {query}\r\nconnection: close\r\n\r\n"
+        );
         let answer = raw(host, request.as_bytes()).await;
         assert_clean(&answer, &request);
         assert!(matches!(answer.status, 400 | 401), "{request}: {}", answer.status);

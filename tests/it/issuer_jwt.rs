@@ -192,7 +192,9 @@ async fn a_new_key_signs_while_tokens_of_the_old_one_are_still_good() {
     let before = front.authorized("alice").await;
     let kid = |pem: &str| signer(pem).public_jwk()["kid"].clone();
     assert_eq!(part(&before.access, 0)["kid"], kid(&old));
-    let both = |keys: &Value| keys["keys"].as_array().expect("a list").iter().map(|key| key["kid"].clone()).collect::<Vec<_>>();
+    let both = |keys: &Value| {
+        keys["keys"].as_array().expect("a list").iter().map(|key| key["kid"].clone()).collect::<Vec<_>>()
+    };
     assert_eq!(both(&published(&front).await), [kid(&old), kid(&new)]);
     let home = front.world.files.home.path();
     for (number, key) in [&new, &old].into_iter().enumerate() {

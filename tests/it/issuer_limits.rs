@@ -98,7 +98,8 @@ async fn an_address_that_fails_makes_nobody_compute_slow_hashes() {
         crate::issuer_clients::hash_of(secret).await
     );
     let front = Stage { tables, ..stage }.start().await;
-    let tokens = Tokens::of("reporting".to_owned(), &redeem_as(&front, "reporting", &client("reporting", secret), None).await);
+    let tokens =
+        Tokens::of("reporting".to_owned(), &redeem_as(&front, "reporting", &client("reporting", secret), None).await);
     let guess = async || {
         let form = [client("reporting", "a wrong secret").as_slice(), &[("grant_type", "refresh_token")]].concat();
         front.post_form("/token", &form).await

@@ -19,11 +19,8 @@ async fn refreshed(front: &Front, tokens: &Tokens) -> Tokens {
 
 /// Refreshes with further parameters.
 async fn refresh_with(front: &Front, tokens: &Tokens, more: &[(&str, &str)]) -> crate::client::Answer {
-    let mut form = vec![
-        ("grant_type", "refresh_token"),
-        ("client_id", &*tokens.client_id),
-        ("refresh_token", &*tokens.refresh),
-    ];
+    let mut form =
+        vec![("grant_type", "refresh_token"), ("client_id", &*tokens.client_id), ("refresh_token", &*tokens.refresh)];
     form.extend(more);
     front.post_form("/token", &form).await
 }

@@ -16,9 +16,8 @@ async fn no_parameter_may_be_there_twice() {
     let good = front.authorize_url(&client_id, &[("scope", "mcp"), ("prompt", "consent"), ("nonce", "n")]);
     assert_eq!(get(&front, &good).await.status, 200);
     let parsed = url::Url::parse(&good).expect("a URL");
-    let pairs = parsed.query_pairs().filter(|(name, _)| {
-        !["client_id", "redirect_uri", "state", "resource"].contains(&&**name)
-    });
+    let pairs =
+        parsed.query_pairs().filter(|(name, _)| !["client_id", "redirect_uri", "state", "resource"].contains(&&**name));
     for (name, value) in pairs {
         for second in [&*value, "other", ""] {
             let mut url = parsed.clone();
@@ -106,7 +105,8 @@ async fn a_client_that_names_no_resource_means_the_only_server() {
     let front = front().await;
     let client_id = front.register("A client").await;
     let back = front.browser("alice").authorize(&front.authorize_url(&client_id, &[("resource", "")])).await;
-    let tokens = Tokens::of(client_id.clone(), &front.redeem(&client_id, &parameter(&back, "code").expect("one"), &[]).await);
+    let tokens =
+        Tokens::of(client_id.clone(), &front.redeem(&client_id, &parameter(&back, "code").expect("one"), &[]).await);
     assert_eq!(front.call(&tokens.access, "ping", json!({})).await.status, 200);
     front.stop().await;
 }
@@ -128,7 +128,8 @@ async fn scopes_are_those_of_the_server() {
     let server = "scopes = [\"mcp\"]\noptional_scopes = [\"notes:write\"]\n".to_owned();
     let front = Stage { server, ..Stage::default() }.start().await;
     let client_id = front.register("A client").await;
-    for (asked, granted) in [("", "mcp"), ("mcp notes:write", "mcp notes:write"), ("mcp offline_access", "mcp offline_access")]
+    for (asked, granted) in
+        [("", "mcp"), ("mcp notes:write", "mcp notes:write"), ("mcp offline_access", "mcp offline_access")]
     {
         let back = front.browser("alice").authorize(&front.authorize_url(&client_id, &[("scope", asked)])).await;
         let answer = front.redeem(&client_id, &parameter(&back, "code").expect("one"), &[]).await;

@@ -124,11 +124,14 @@ async fn introspection_is_for_clients_that_prove_who_they_are() {
     let tokens = front.authorized("alice").await;
     let token = ("token", &*tokens.access);
     let client = confidential(&front).await;
-    for form in [vec![], vec![token], vec![token, ("client_id", &*tokens.client_id)], vec![token, ("client_id", &*client.0)]]
+    for form in
+        [vec![], vec![token], vec![token, ("client_id", &*tokens.client_id)], vec![token, ("client_id", &*client.0)]]
     {
         assert_oauth_error(&front.post_form("/introspect", &form).await, 401, "invalid_client");
     }
-    for header in ["Bearer x".to_owned(), format!("Bearer {}", tokens.access), basic(&client.0, "wrong"), "x".to_owned()] {
+    for header in
+        ["Bearer x".to_owned(), format!("Bearer {}", tokens.access), basic(&client.0, "wrong"), "x".to_owned()]
+    {
         let answer = post(&front, "/introspect", &[token], Some(("authorization", &header))).await;
         assert_oauth_error(&answer, 401, "invalid_client");
     }
