@@ -9,9 +9,7 @@ use sidekey::base::clock::ManualClock;
 
 use crate::document_server::{DocumentServer, Reply};
 use crate::front::{Front, Tokens, WEB_REDIRECT_URI, assert_oauth_error, decision, own_path, parameter};
-use crate::issuer_support::{
-    ASSERTION_TYPE, Stage, assert_page, assertion_claims, get, is_taken, key_set, redeem_as, restarted, signed, signer,
-};
+use crate::issuer_support::{Stage, assert_page, get, is_taken, restarted};
 
 async fn start() -> (DocumentServer, Front, ManualClock) {
     let server = DocumentServer::start();
@@ -226,36 +224,5 @@ async fn a_client_that_changed_is_approved_anew() {
     let page = browser.get(&url).await;
     assert_eq!(page.status, 200);
     assert!(page.text().contains("Your bank"), "{}", page.text());
-    front.stop().await;
-}
-
-#[tokio::test]
-async fn a_documented_client_signs_with_the_keys_that_it_publishes() {
-    let (server, front, _clock) = start().await;
-    let (first, second) = (signer(), signer());
-    server.put("/jwks.json", Reply::json(&key_set(&[&first])).with("cache-control", "max-age=86400"));
-    let method = ("token_endpoint_auth_method", json!("private_key_jwt"));
-    let id = server.publish("/client.json", &[method.clone(), ("jwks_uri", json!(server.url("/jwks.json")))]);
-    let redeem = async |key: &sidekey::base::jws::Signer, id: &str| {
-        let assertion = signed(key, &assertion_claims(&front, id));
-        let fields = [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", &*assertion)];
-        redeem_as(&front, id, &fields, None).await
-    };
-    let tokens = Tokens::of(id.clone(), &redeem(&first, &id).await);
-    assert!(is_taken(&front, &tokens.access).await);
-    assert_oauth_error(&redeem(&second, &id).await, 401, "invalid_client");
-    assert_oauth_error(&redeem_as(&front, &id, &[("client_id", &id)], None).await, 401, "invalid_client");
-    // A new key is found without waiting for the old set to go stale.
-    server.put("/jwks.json", Reply::json(&key_set(&[&second])));
-    assert_eq!(redeem(&second, &id).await.status, 200);
-    assert_oauth_error(&redeem(&first, &id).await, 401, "invalid_client");
-    let inline = server.publish("/inline.json", &[method.clone(), ("jwks", key_set(&[&first]))]);
-    assert_eq!(redeem(&first, &inline).await.status, 200);
-    for uri in ["https://10.0.0.1/jwks.json".to_owned(), "https://[fd00::1]/jwks.json".to_owned(), server.url("/none")]
-    {
-        let path = format!("/{}.json", uri.len());
-        let id = server.publish(&path, &[method.clone(), ("jwks_uri", json!(uri))]);
-        assert_oauth_error(&redeem(&first, &id).await, 401, "invalid_client");
-    }
     front.stop().await;
 }
