@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::config::Settings;
 use crate::telemetry::health::Part;
 
-pub use compose::{Environment, World};
+pub use compose::{DOCUMENT_LIMITS, Environment, World};
 use listeners::Listeners;
 
 /// Why the server does not start.

@@ -262,6 +262,7 @@ impl Issuer {
             grant_id: grant.id.clone(),
             issued_at: now,
             expires_at: now.plus(settings.refresh_token_lifetime).min(grant.expires_at),
+            replaced_at: None,
         };
         let access_token = match &settings.access_tokens {
             AccessTokenFormat::Opaque => issued_token::generate(Kind::Access, random),
