@@ -174,7 +174,7 @@ impl Public {
             let head = session.as_downstream().to_h1_raw();
             let target_is_path = head.split(|byte| *byte == b' ').nth(1).is_some_and(|target| target.starts_with(b"/"));
             if !framing::is_plain(&head) || !target_is_path {
-                return Some(malformed());
+                return Some(Refusal::Malformed.problem());
             }
         }
         let expected = self.loopback_host.as_ref()?;
@@ -255,16 +255,6 @@ async fn write_response(
         }
     }
     session.write_response_body(None, true).await
-}
-
-fn malformed() -> ProblemDetails {
-    ProblemDetails::new(
-        "malformed-request",
-        400,
-        "Malformed request",
-        "The request is not one that all servers would read in the same way.",
-        "send a plain path, and say in one way where the body ends",
-    )
 }
 
 #[async_trait]
@@ -378,6 +368,10 @@ impl ProxyHttp for Public {
 }
 
 fn failure(error: &Error) -> Refusal {
+    // A header that `Connection` names and that cannot be left out.
+    if *error.esource() == ErrorSource::Downstream {
+        return Refusal::Malformed;
+    }
     match error.etype() {
         ErrorType::ConnectTimedout
         | ErrorType::ReadTimedout
