@@ -342,7 +342,7 @@ pub struct Received {
 }
 
 impl McpServer {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let address = free_address();
         let listener = tokio::net::TcpListener::bind(address).await.expect("bound");
         let server = Self { url: format!("http://{address}/mcp"), state: Arc::default() };
@@ -351,7 +351,7 @@ impl McpServer {
         server
     }
 
-    fn set_egress(&self, url: &str) {
+    pub fn set_egress(&self, url: &str) {
         url.clone_into(&mut self.state.lock().expect("a lock").egress);
     }
 
