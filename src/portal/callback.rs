@@ -91,7 +91,11 @@ async fn keep_in_visit(
     let mut visit = state.issuer.visit(id, cookie(headers, &cookie_name(id), state.public_url.is_https())).await?;
     match result {
         Ok(Connected { user: None, .. }) => return Ok(()),
-        Ok(Connected { user, .. }) => visit.user = user,
+        Ok(Connected { user: Some(user), .. }) => match &visit.user {
+            // What one user approved is not carried out for another.
+            Some(known) if known.subject != user.subject => visit.notice = Some(OTHER_ACCOUNT.to_owned()),
+            _ => visit.user = Some(user),
+        },
         Err(error) => visit.notice = Some(explain(name, &error, "Try again, or go on without it.").what),
     }
     state.issuer.change_visit(visit).await
@@ -125,6 +129,7 @@ pub async fn connected(State(state): State<PublicState>, Path(provider): Path<St
     pages::page(StatusCode::OK, &format!("{name} is connected"), content)
 }
 
+const OTHER_ACCOUNT: &str = "This is another account than the one that the visit was begun with.";
 const AGAIN: &str = "Begin again from a new connect link.";
 
 /// What a page says.
