@@ -96,9 +96,14 @@ impl Public {
 
     /// An answer of our own pages and endpoints.
     async fn serve(&self, session: &mut Session) -> pingora::Result<()> {
-        let body = match read_body(session).await? {
-            Some(body) => body,
-            None => {
+        let body = match read_body(session).await {
+            Ok(Some(body)) => body,
+            Err(error) if is_gone(&error) => return Err(error),
+            Err(_) => {
+                session.as_downstream_mut().set_keepalive(None);
+                return respond::problem(session, &Refusal::Malformed.problem(), &[]).await;
+            }
+            Ok(None) => {
                 let problem = ProblemDetails::new(
                     "body-too-large",
                     413,
@@ -326,8 +331,7 @@ impl ProxyHttp for Public {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        let gone = matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
-        if *error.esource() == ErrorSource::Downstream && gone {
+        if *error.esource() == ErrorSource::Downstream && is_gone(error) {
             return nothing;
         }
         let Some(route) = context.route.clone().filter(|_| session.response_written().is_none()) else {
@@ -367,8 +371,13 @@ impl ProxyHttp for Public {
     }
 }
 
+/// Whether whoever is at the other end does not read anymore.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed)
+}
+
 fn failure(error: &Error) -> Refusal {
-    // A header that `Connection` names and that cannot be left out.
+    // A header that `Connection` names and that cannot be left out, or a chunk that is none.
     if *error.esource() == ErrorSource::Downstream {
         return Refusal::Malformed;
     }

@@ -91,13 +91,22 @@ async fn start_sidekey(files: &Files, clock: Arc<dyn Clock>) -> Running {
     server::start(settings, environment).await.expect("it starts")
 }
 
+/// The same front after its process ended and began again with another clock.
+pub async fn restarted_at(front: Front, clock: Arc<dyn Clock>) -> Front {
+    again(front, |_| {}, clock).await
+}
+
 /// The same front after its process ended and began again, with the configuration changed in between.
 pub async fn restarted(front: Front, change: impl FnOnce(&Files)) -> Front {
+    again(front, change, Arc::new(SystemClock)).await
+}
+
+async fn again(front: Front, change: impl FnOnce(&Files), clock: Arc<dyn Clock>) -> Front {
     let Front { world: World { simulator, files, sidekey, client }, server } = front;
     drop(client);
     sidekey.stop().await;
     change(&files);
-    let sidekey = start_sidekey(&files, Arc::new(SystemClock)).await;
+    let sidekey = start_sidekey(&files, clock).await;
     Front { world: World { simulator, files, sidekey, client: http() }, server }
 }
 
@@ -111,6 +120,7 @@ impl Front {
             user: user.to_owned(),
             cookies: BTreeMap::new(),
             set: Vec::new(),
+            seen: Vec::new(),
         }
     }
 
@@ -182,6 +192,8 @@ pub struct Visitor {
     pub cookies: BTreeMap<String, String>,
     /// Every `Set-Cookie` so far.
     pub set: Vec<String>,
+    /// Every answer so far, of ours and of the provider.
+    pub seen: Vec<(String, String)>,
 }
 
 impl Visitor {
@@ -200,7 +212,10 @@ impl Visitor {
 
     pub async fn fetch(&mut self, request: reqwest::RequestBuilder) -> Answer {
         let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let answer = send(request.header("cookie", cookies.join("; "))).await;
+        let request = request.header("cookie", cookies.join("; ")).build().expect("a request");
+        let url = request.url().to_string();
+        let answer = send(reqwest::RequestBuilder::from_parts(self.client.clone(), request)).await;
+        self.seen.push((url, format!("{:?}\n{}", answer.headers, answer.text())));
         for cookie in answer.headers.get_all("set-cookie") {
             let text = cookie.to_str().expect("text").to_owned();
             let (name, value) = text.split(';').next().and_then(|pair| pair.split_once('=')).expect("a pair");

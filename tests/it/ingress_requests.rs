@@ -1,12 +1,10 @@
 //! What of a request reaches an MCP server, whose requests are counted together, and which pages may call at all.
 
-use std::time::Duration;
-
 use sidekey_simulator::leaks::LeakSearch;
 
-use crate::client::{Answer, raw, send};
+use crate::client::{raw, send};
 use crate::front::{Front, Received, assert_problem};
-use crate::front_support::{Special, at_a_standstill, start};
+use crate::front_support::{Special, start};
 
 fn received(request: &Received, name: &str) -> Vec<String> {
     let values = request.headers.get_all(name).iter();
@@ -203,91 +201,6 @@ async fn pages_of_other_sites_may_not_call() {
     front.stop().await;
 }
 
-const STRICT: &str = "[limits]\nfailures_per_address = \"3/1m\"\n";
-
-async fn without_token(front: &Front, forwarded_for: &str) -> Answer {
-    send(front.world.client.post(front.mcp()).header("x-forwarded-for", forwarded_for)).await
-}
-
-#[tokio::test]
-async fn who_fails_too_often_is_told_to_wait_and_others_are_not() {
-    let (front, clock) = at_a_standstill(Special { tables: STRICT.to_owned(), ..Special::default() }).await;
-    let tokens = front.authorized("alice").await;
-    let mut failed = 0;
-    // What signing in counted is not of interest.
-    let refused = loop {
-        let answer = without_token(&front, &format!("203.0.113.{failed}")).await;
-        if answer.status != 401 {
-            break answer;
-        }
-        failed += 1;
-    };
-    assert!((1..=3).contains(&failed), "an address that somebody made up changes nothing: {failed}");
-    assert_problem(&refused, 429, "too-many-requests");
-    assert_eq!((refused.header("retry-after"), refused.header("ratelimit-reset")), ("20", "20"));
-    assert_eq!((refused.header("ratelimit-limit"), refused.header("ratelimit-remaining")), ("3", "0"));
-    assert!(!refused.headers.contains_key("www-authenticate"));
-    let bad = send(front.world.client.post(front.mcp()).bearer_auth("sk_at_x")).await;
-    assert_eq!(bad.status, 429, "bad tokens count as none");
-    assert_eq!(front.ping(&tokens.access).await.status, 200, "a good token does not");
-    clock.advance(Duration::from_secs(20));
-    assert_eq!(without_token(&front, "").await.status, 401);
-    assert_eq!(without_token(&front, "").await.status, 429);
-    front.stop().await;
-}
-
-#[tokio::test]
-async fn behind_a_trusted_proxy_each_client_is_counted_for_itself() {
-    let (public, tables) = ("trusted_proxies = [\"127.0.0.0/8\"]", STRICT.to_owned());
-    let front = start(Special { public, tables, ..Special::default() }).await;
-    let statuses = async |forwarded: &[&str]| {
-        let mut statuses = Vec::new();
-        for forwarded in forwarded {
-            statuses.push(without_token(&front, forwarded).await.status);
-        }
-        statuses
-    };
-    assert_eq!(statuses(&["203.0.113.1"; 4]).await, [401, 401, 401, 429]);
-    assert_eq!(statuses(&["203.0.113.2", "203.0.113.1"]).await, [401, 429], "another client is not disturbed");
-    // What the client wrote itself stands before what the proxy appended.
-    assert_eq!(statuses(&["8.8.8.8, 203.0.113.1", "9.9.9.9, 203.0.113.1"]).await, [429, 429]);
-    assert_eq!(statuses(&["203.0.113.1, 203.0.113.3"]).await, [401]);
-    // One customer has a whole network of IPv6 addresses.
-    assert_eq!(statuses(&["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4"]).await, [401, 401, 401, 429]);
-    assert_eq!(statuses(&["2001:db8:0:1::1"]).await, [401]);
-    front.stop().await;
-}
-
-#[tokio::test]
-async fn each_grant_has_a_limit_of_its_own() {
-    let tables = "[limits]\nrequests_per_grant = \"3/1m\"\nrequests_per_subject = \"5/1m\"\n".to_owned();
-    let (front, clock) = at_a_standstill(Special { tables, ..Special::default() }).await;
-    let [first, second, other] =
-        [front.authorized("alice").await, front.authorized("alice").await, front.authorized("bob").await];
-    let mut left = Vec::new();
-    for _ in 0..3 {
-        let answer = front.ping(&first.access).await;
-        assert_eq!((answer.status, answer.header("ratelimit-limit")), (200, "3"));
-        left.push(answer.header("ratelimit-remaining").to_owned());
-    }
-    assert_eq!(left, ["2", "1", "0"]);
-    let refused = front.ping(&first.access).await;
-    assert_problem(&refused, 429, "too-many-requests");
-    assert_eq!((refused.header("retry-after"), refused.header("ratelimit-remaining")), ("20", "0"));
-    assert_eq!(refused.header("access-control-allow-origin"), "*");
-    // The user has two requests left, whichever client sends them.
-    assert_eq!(front.ping(&second.access).await.status, 200);
-    assert_eq!(front.ping(&second.access).await.status, 200);
-    let refused = front.ping(&second.access).await;
-    assert_problem(&refused, 429, "too-many-requests");
-    assert_eq!((refused.header("retry-after"), refused.header("ratelimit-limit")), ("12", "5"));
-    assert_eq!(front.ping(&other.access).await.status, 200, "another user is not disturbed");
-    assert_eq!(front.server.requests().len(), 6, "what was refused did not reach the server");
-    clock.advance(Duration::from_secs(20));
-    assert_eq!(front.ping(&first.access).await.status, 200);
-    front.stop().await;
-}
-
 #[tokio::test]
 async fn a_refused_upload_is_answered_and_the_connection_ends() {
     let front = Front::start().await;
@@ -302,5 +215,28 @@ async fn a_refused_upload_is_answered_and_the_connection_ends() {
     let large = send(front.world.client.post(front.world.public("/register")).body(vec![b'a'; 70_000])).await;
     assert_problem(&large, 413, "body-too-large");
     assert!(front.server.requests().is_empty());
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_for_operators_is_not_served_here() {
+    let front = Front::start().await;
+    for path in [
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/v1/status",
+        "/v1/grants",
+        "/v1/handles",
+        "/admin",
+        "/debug",
+        "/notion/v1/users/me",
+    ] {
+        for method in ["GET", "POST", "DELETE"] {
+            let request = front.world.client.request(method.parse().expect("a method"), front.world.public(path));
+            let answer = send(request).await;
+            assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text());
+        }
+    }
     front.stop().await;
 }

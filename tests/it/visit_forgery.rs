@@ -153,3 +153,22 @@ async fn opening_an_address_approves_nothing() {
     assert!(!visitor.cookies.keys().any(|name| name.starts_with("sidekey_visit_")), "{:?}", visitor.cookies);
     front.stop().await;
 }
+
+#[tokio::test]
+async fn scripts_of_other_sites_cannot_read_pages_for_people() {
+    let front = Front::start().await;
+    let client_id = front.register("A client").await;
+    let mut visitor = front.visitor("alice");
+    visitor.sign_in().await.page();
+    let request = front.authorize_url(&client_id, &[]);
+    for url in [&*request, &front.world.public("/account"), &front.world.public("/oauth/authorize")] {
+        for method in [reqwest::Method::GET, reqwest::Method::OPTIONS, reqwest::Method::POST] {
+            let asked = front.world.client.request(method, url).header("origin", "https://evil.example");
+            let answer = visitor.fetch(asked.header("access-control-request-method", "POST")).await;
+            let granted = answer.headers.keys().any(|name| name.as_str().starts_with("access-control-"));
+            assert!(!granted, "{url}: {:?}", answer.headers);
+            assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin");
+        }
+    }
+    front.stop().await;
+}

@@ -1,13 +1,13 @@
 //! Who the user is: one account at one provider, however it says so, and nothing else.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use sidekey::base::clock::SystemClock;
+use sidekey::base::clock::{ManualClock, SystemClock};
 use sidekey_simulator::{IdTokenAlg, IdTokenTamper, Options};
 
-use crate::front::{Front, Place, parameter};
-use crate::front_support::{Special, Visitor, assert_page, at_a_standstill, on};
+use crate::front::{Front, parameter};
+use crate::front_support::{Special, assert_page, on, restarted_at};
+use crate::world::now;
 
 const INTUIT: &str = "https://oauth.platform.intuit.com/op/v1";
 
@@ -198,59 +198,44 @@ async fn connecting_another_provider_signs_nobody_in_and_merges_nobody() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_planted_is_worth_nothing() {
+async fn another_account_at_the_provider_that_identifies_users_is_another_user() {
     let front = Front::start().await;
-    let planted = "A".repeat(43);
-    let mut victim = front.visitor("alice");
-    victim.cookies.insert("sidekey_session".to_owned(), planted.clone());
-    victim.sign_in().await.page();
-    let first = victim.cookies["sidekey_session"].clone();
-    assert_ne!(first, planted);
-    let with = |session: &str| {
-        let mut visitor = front.visitor("mallory");
-        visitor.cookies.insert("sidekey_session".to_owned(), session.to_owned());
-        visitor
-    };
-    assert!(!with(&planted).account().await.text().contains("signed in as"));
-    // A session that was good ends when its browser signs in again.
-    assert!(with(&first).account().await.text().contains("<strong>alice</strong>"));
-    "bob".clone_into(&mut victim.user);
-    victim.sign_in().await.page();
-    assert_ne!(victim.cookies["sidekey_session"], first);
-    assert!(!with(&first).account().await.text().contains("signed in as"));
-    assert!(victim.account().await.text().contains("<strong>bob</strong>"));
+    let tokens = front.authorized("alice").await;
+    let mut visitor = front.visitor("alice");
+    visitor.sign_in().await.page();
+    "bob".clone_into(&mut visitor.user);
+    let (_, page) = visitor.submit(&front.world.public("/account/connect/notion"), &[]).await.page();
+    assert!(page.text().contains("<strong>bob</strong>"), "{}", page.text());
+    assert_eq!(front.whoami(&tokens.access).await.json()["body"]["name"], "alice", "alice's grant is still alice's");
+    assert_eq!(front.connections().await.len(), 2);
     front.stop().await;
 }
 
 #[tokio::test]
-async fn signing_out_ends_the_session_and_only_a_form_of_ours_does_it() {
-    let front = Front::start().await;
+async fn a_visit_that_has_to_sign_in_again_goes_on_for_the_same_user_only() {
+    let front = by_userinfo("/gitlab/userinfo").await;
+    let clock = ManualClock::at(now());
+    let front = restarted_at(front, Arc::new(clock.clone())).await;
+    let [first, second] = [front.register("First").await, front.register("Second").await];
     let mut visitor = front.visitor("alice");
-    visitor.sign_in().await.page();
-    let url = front.world.public("/account/sign-out");
-    for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
-        let answer = visitor.fetch(front.world.client.post(&url).header(name, value)).await;
-        assert_page(&answer, 403, "Not from here", "This request came from another site.");
-    }
-    assert_eq!(visitor.get(&url).await.status, 405);
-    assert!(visitor.account().await.text().contains("<strong>alice</strong>"), "none of it signed anybody out");
-    let before: Visitor = visitor.clone();
-    let Place::Page(_, page) = visitor.submit(&url, &[]).await else { panic!("away") };
-    assert!(page.text().contains("Sign in with Notion"), "{}", page.text());
-    assert!(!visitor.cookies.contains_key("sidekey_session"));
-    let mut copied = before;
-    assert!(!copied.account().await.text().contains("signed in as"), "the cookie itself is dead");
-    front.stop().await;
-}
-
-#[tokio::test]
-async fn a_session_ends_after_thirty_days() {
-    let (front, clock) = at_a_standstill(Special::default()).await;
-    let mut visitor = front.visitor("alice");
-    visitor.sign_in().await.page();
-    clock.advance(Duration::from_secs(30 * 86_400 - 1));
-    assert!(visitor.account().await.text().contains("signed in as"));
-    clock.advance(Duration::from_secs(1));
-    assert!(!visitor.account().await.text().contains("signed in as"));
+    visitor.approve(&front.authorize_url(&first, &[]), &[]).await.away();
+    front.die("gitlab", &clock).await;
+    "bob".clone_into(&mut visitor.user);
+    let (url, page) = visitor.approve(&front.authorize_url(&second, &[]), &[]).await.page();
+    let text = page.text();
+    assert!(
+        page.status == 200 && text.contains("This is another account than the one that the visit was begun with."),
+        "{text}"
+    );
+    assert!(text.contains("You are signed in as <strong>alice</strong>"), "{text}");
+    let connections = front.connections().await;
+    let active = connections.iter().filter(|connection| connection["state"] == "active").count();
+    assert_eq!((connections.len(), active), (2, 1), "bob's account is bob's: {connections:?}");
+    assert!(front.grants().await.is_empty());
+    "alice".clone_into(&mut visitor.user);
+    let back = visitor.open(&format!("{url}/connect/gitlab")).await.away();
+    let code = parameter(&back, "code").expect("a code");
+    assert_eq!(front.redeem(&second, &code, &[]).await.status, 200);
+    assert_eq!(front.grants().await[0]["account"], "alice");
     front.stop().await;
 }
