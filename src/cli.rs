@@ -6,6 +6,7 @@ mod admin_client;
 mod check;
 mod clients;
 mod connect;
+mod disconnect;
 mod grants;
 mod handle;
 mod init;
@@ -44,6 +45,8 @@ enum Command {
     Keys(keys::Command),
     /// Print a one-time link that connects a subject to a provider.
     Connect(connect::Arguments),
+    /// End a connection, here at once and at the provider as soon as it listens.
+    Disconnect(disconnect::Arguments),
     /// Handles: what MCP servers hold instead of a token.
     #[command(subcommand)]
     Handle(handle::Command),
@@ -92,6 +95,7 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
         Command::Init(arguments) => init::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Connect(arguments) => connect::run(&arguments),
+        Command::Disconnect(arguments) => disconnect::run(&arguments),
         Command::Handle(command) => handle::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Grants(command) => grants::run(&command),

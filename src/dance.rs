@@ -8,6 +8,7 @@
 //! data.
 
 mod callback;
+pub mod disconnect;
 pub mod error;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::vault::Vault;
 
 pub use callback::{CallbackParameters, Connected, Returned};
+pub use disconnect::Revocation;
 pub use error::{BeginError, CallbackError};
 
 /// What the dance is made of.

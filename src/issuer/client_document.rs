@@ -24,7 +24,7 @@ use crate::base::http::{HttpClient, Request, Response};
 use crate::base::jws::{KeySet, StrictObject};
 use crate::base::safe_url::SafeUrl;
 use crate::model::client::{Client, ClientAuthentication, ClientKeys, ClientKind, plain_name};
-use crate::model::redirect_uri::RedirectUri;
+use crate::model::redirect_uri::{RedirectPolicy, RedirectUri};
 use crate::model::scope;
 use crate::store::issuer::{IssuerStore, StoredDocument};
 
@@ -56,7 +56,7 @@ const REMEMBERED: usize = 10_000;
 pub struct Documents {
     enabled: bool,
     pinned: BTreeMap<String, String>,
-    private_redirect_uris: Vec<String>,
+    redirect_policy: RedirectPolicy,
     http: Arc<dyn HttpClient>,
     store: Arc<dyn IssuerStore>,
     clock: Arc<dyn Clock>,
@@ -70,7 +70,7 @@ impl Documents {
         Self {
             enabled: parts.settings.documents.enabled,
             pinned: parts.settings.documents.pinned.clone(),
-            private_redirect_uris: parts.settings.private_redirect_uris.clone(),
+            redirect_policy: parts.settings.redirect_policy.clone(),
             http: Arc::clone(&parts.documents),
             store: Arc::clone(&parts.store),
             clock: Arc::clone(&parts.clock),
@@ -198,7 +198,7 @@ impl Documents {
         let name = text("client_name").and_then(plain_name).ok_or_else(|| invalid("client_name is missing or odd"))?;
         let uris = document.get("redirect_uris").and_then(Value::as_array);
         let uris = uris.ok_or_else(|| invalid("redirect_uris is missing"))?;
-        let usable = |uri: &Value| RedirectUri::register(uri.as_str()?, &self.private_redirect_uris).ok();
+        let usable = |uri: &Value| RedirectUri::register(uri.as_str()?, &self.redirect_policy).ok();
         let redirect_uris: Vec<RedirectUri> = uris.iter().take(32).filter_map(usable).collect();
         if redirect_uris.is_empty() {
             return Err(invalid("none of its redirect_uris can be used"));

@@ -99,9 +99,9 @@ impl Issuer {
         if uris.is_empty() || uris.len() > MOST_REDIRECT_URIS {
             return Err(invalid(format!("redirect_uris must hold between 1 and {MOST_REDIRECT_URIS} URIs")));
         }
-        let private = &self.parts.settings.private_redirect_uris;
+        let policy = &self.parts.settings.redirect_policy;
         let check = |(index, uri): (usize, &String)| {
-            RedirectUri::register(uri, private).map_err(|why| invalid(format!("redirect_uris[{index}]: {why}")))
+            RedirectUri::register(uri, policy).map_err(|why| invalid(format!("redirect_uris[{index}]: {why}")))
         };
         uris.iter().enumerate().map(check).collect()
     }

@@ -50,6 +50,7 @@ pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/connect-links", post(create_link))
+        .route("/v1/disconnect", post(disconnect))
         .route("/v1/handles", get(list_handles).post(issue_handle))
         .route("/v1/handles/{id}", delete(revoke_handle))
         .route("/v1/grants", get(list_grants))
@@ -157,6 +158,31 @@ async fn create_link(
     let link = state.dance.create_link(ConnectionKey { subject, provider, label }).await?;
     let url = format!("{}/connect/{}", state.public_url.origin(), link.token.expose());
     Ok(Json(NewLinkAnswer { url, expires_at: link.expires_at.to_string() }))
+}
+
+/// Answer of `POST /v1/disconnect`, whose body is that of `POST /v1/connect-links`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct DisconnectAnswer {
+    /// What became of the grant at the provider: `done`, `queued` or `not_offered`.
+    pub revocation: String,
+}
+
+async fn disconnect(
+    State(state): State<AdminState>,
+    Json(request): Json<NewLinkRequest>,
+) -> Result<Json<DisconnectAnswer>, Failure> {
+    let NewLinkRequest { subject, provider, label } = request;
+    let key = ConnectionKey { subject, provider, label };
+    match state.dance.disconnect(&key).await? {
+        Some(revocation) => Ok(Json(DisconnectAnswer { revocation: revocation.word().to_owned() })),
+        None => Err(Failure(ProblemDetails::new(
+            "unknown-connection",
+            404,
+            "Unknown connection",
+            format!("{} has no connection to {} with the label {}.", key.subject, key.provider, key.label),
+            "`sidekey status` shows the connections there are",
+        ))),
+    }
 }
 
 /// Body of `POST /v1/handles`.

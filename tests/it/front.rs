@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sidekey::base::clock::{Clock, SystemClock};
 use sidekey::base::digest::sha256_base64url;
 
-use crate::client::{Answer, form, send};
+use crate::client::{Answer, form, http, send};
 use crate::world::{Setup, World, free_address};
 
 /// Where the clients of these tests are sent back to.
@@ -105,7 +105,7 @@ impl Front {
     }
 
     pub fn browser(&self, user: &str) -> Browser {
-        Browser { client: self.world.client.clone(), user: user.to_owned(), cookies: BTreeMap::new() }
+        Browser::new(user)
     }
 
     /// Redeems a code in the usual way, with some parameters changed (empty: left out).
@@ -205,6 +205,8 @@ pub struct Browser {
     /// Who agrees at the provider.
     pub user: String,
     pub cookies: BTreeMap<String, String>,
+    /// Values of cookies that it was told to forget.
+    pub spent: Vec<String>,
 }
 
 /// Where a browser came to: a page, or an address that it was sent to and that is not fetched.
@@ -231,6 +233,11 @@ impl Place {
 }
 
 impl Browser {
+    /// The browser of somebody who agrees as `user` at providers.
+    pub fn new(user: &str) -> Self {
+        Self { client: http(), user: user.to_owned(), cookies: BTreeMap::new(), spent: Vec::new() }
+    }
+
     /// Opens an address and follows where it leads, until a page wants something or it is the client's turn.
     pub async fn open(&mut self, url: &str) -> Place {
         let mut url = url.to_owned();
@@ -269,7 +276,7 @@ impl Browser {
             let text = cookie.to_str().expect("text");
             let (name, value) = text.split(';').next().and_then(|pair| pair.split_once('=')).expect("a pair");
             if text.contains("Max-Age=0") {
-                self.cookies.remove(name);
+                self.spent.extend(self.cookies.remove(name));
             } else {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
@@ -375,7 +382,7 @@ async fn serve(State(server): State<McpServer>, method: Method, uri: Uri, header
         Some("api") => {
             let url = format!("{egress}{}", params["path"].as_str().unwrap_or_default());
             let credential = headers.get("authorization").cloned().unwrap_or_else(|| "none".parse().expect("a value"));
-            let answer = send(crate::client::http().get(url).header("authorization", credential)).await;
+            let answer = send(http().get(url).header("authorization", credential)).await;
             let result: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             axum::Json(json!({ "status": answer.status, "body": result })).into_response()
         }

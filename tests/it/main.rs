@@ -1,10 +1,12 @@
 //! Journeys through a whole Sidekey: real listeners, a real store, a simulated provider. One binary, so that the
 //! dependencies are linked once.
 
+mod cli_grants;
 mod client;
 mod compile_fail;
 mod connect;
 mod demo;
+mod disconnect;
 mod docs;
 mod egress;
 mod egress_refusals;
@@ -21,7 +23,9 @@ mod mcp_front;
 mod process;
 mod public_framing;
 mod refresh;
+mod replay;
 mod secrets;
+mod secrets_mcp;
 mod streaming;
 mod visit_bounds;
 mod visit_callback;

@@ -82,21 +82,27 @@ fn reference(schema: &Value) -> String {
          `sidekey check FILE` reports every problem at once, with line and column.\n",
     );
     table(&mut text, "Top level", schema);
-    for (name, property) in schema["properties"].as_object().expect("an object") {
-        let inner = if name == "providers" { &property["additionalProperties"] } else { property };
-        let Some(definition) = definition(schema, inner) else { continue };
-        let name = if name == "providers" { "providers.NAME" } else { name };
-        table(&mut text, &format!("`[{name}]`"), definition);
-        if name == "public" {
-            table(&mut text, "`[public.tls]`", &schema["definitions"]["TlsTable"]);
-        }
-    }
+    tables(&mut text, schema, "", schema);
     text
+}
+
+/// One table for each table of the file, those inside others after them.
+fn tables(text: &mut String, schema: &Value, path: &str, table_of: &Value) {
+    for (name, property) in table_of["properties"].as_object().expect("an object") {
+        let (inner, key) = match property["additionalProperties"].is_object() {
+            true => (&property["additionalProperties"], format!("{path}{name}.NAME")),
+            false => (property, format!("{path}{name}")),
+        };
+        let Some(definition) = definition(schema, inner) else { continue };
+        table(text, &format!("`[{key}]`"), definition);
+        tables(text, schema, &format!("{key}."), definition);
+    }
 }
 
 fn definition<'s>(schema: &'s Value, property: &Value) -> Option<&'s Value> {
     let all_of = property["allOf"][0]["$ref"].as_str();
-    let name = property["$ref"].as_str().or(all_of)?.rsplit('/').next()?;
+    let any_of = property["anyOf"][0]["$ref"].as_str();
+    let name = property["$ref"].as_str().or(all_of).or(any_of)?.rsplit('/').next()?;
     schema["definitions"].get(name).filter(|definition| definition["properties"].is_object())
 }
 
