@@ -42,6 +42,8 @@ pub struct Connected {
 pub struct Returned {
     /// Where it goes on; `None` if it is not the browser that began.
     pub continuation: Option<Continuation>,
+    /// The cookie that has done its work, without prefix. Those of other flows are still needed.
+    pub spent_cookie: Option<String>,
     /// How the dance ended.
     pub result: Result<Connected, CallbackError>,
 }
@@ -91,7 +93,8 @@ impl Dance {
             duration_ms = stopwatch.millis(), outcome,
         );
         self.parts.audit.record(audit_record(&result, flow.as_ref(), provider, outcome));
-        Returned { continuation: flow.map(|flow| flow.continuation), result }
+        let spent_cookie = flow.as_ref().map(|flow| cookie_name(flow.id));
+        Returned { continuation: flow.map(|flow| flow.continuation), spent_cookie, result }
     }
 
     async fn end(
