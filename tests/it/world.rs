@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sidekey::base::clock::{Clock, SystemClock, Timestamp};
@@ -49,8 +50,18 @@ pub struct World {
 const PROVIDERS: [(&str, &str); 4] =
     [("quickbooks", "quickbooks"), ("github", "github"), ("gitlab", "gitlab"), ("notion", "notion")];
 
+/// An address that nobody listens on. Below the range that systems take the ports of outgoing connections from, so that
+/// none of these gets it before it is listened on.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + number % 20_000).expect("below 30,000");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 impl Files {
