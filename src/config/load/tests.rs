@@ -82,21 +82,25 @@ fn reference(schema: &Value) -> String {
          `sidekey check FILE` reports every problem at once, with line and column.\n",
     );
     table(&mut text, "Top level", schema);
-    for (name, property) in schema["properties"].as_object().expect("an object") {
-        let inner = if name == "providers" { &property["additionalProperties"] } else { property };
-        let Some(definition) = definition(schema, inner) else { continue };
-        let name = if name == "providers" { "providers.NAME" } else { name };
-        table(&mut text, &format!("`[{name}]`"), definition);
-        if name == "public" {
-            table(&mut text, "`[public.tls]`", &schema["definitions"]["TlsTable"]);
-        }
-    }
+    inner_tables(&mut text, schema, "", schema);
     text
 }
 
+/// The tables within one, each followed by those within it; `NAME` stands for names that the operator chooses.
+fn inner_tables(text: &mut String, schema: &Value, before: &str, outer: &Value) {
+    for (name, property) in outer["properties"].as_object().expect("an object") {
+        let named = &property["additionalProperties"];
+        let (inner, after) = if named.is_object() { (named, ".NAME") } else { (property, "") };
+        let Some(definition) = definition(schema, inner) else { continue };
+        let path = format!("{before}{name}{after}");
+        table(text, &format!("`[{path}]`"), definition);
+        inner_tables(text, schema, &format!("{path}."), definition);
+    }
+}
+
 fn definition<'s>(schema: &'s Value, property: &Value) -> Option<&'s Value> {
-    let all_of = property["allOf"][0]["$ref"].as_str();
-    let name = property["$ref"].as_str().or(all_of)?.rsplit('/').next()?;
+    let places = [&property["$ref"], &property["allOf"][0]["$ref"], &property["anyOf"][0]["$ref"]];
+    let name = places.into_iter().find_map(Value::as_str)?.rsplit('/').next()?;
     schema["definitions"].get(name).filter(|definition| definition["properties"].is_object())
 }
 
