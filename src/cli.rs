@@ -3,9 +3,11 @@
 //! Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
 
 mod admin_client;
+mod audit;
 mod check;
 mod clients;
 mod connect;
+mod disconnect;
 mod grants;
 mod handle;
 mod init;
@@ -44,6 +46,8 @@ enum Command {
     Keys(keys::Command),
     /// Print a one-time link that connects a subject to a provider.
     Connect(connect::Arguments),
+    /// End a connection, here at once and at the provider as soon as it listens.
+    Disconnect(disconnect::Arguments),
     /// Handles: what MCP servers hold instead of a token.
     #[command(subcommand)]
     Handle(handle::Command),
@@ -53,6 +57,8 @@ enum Command {
     /// Grants: which MCP clients act for whom.
     #[command(subcommand)]
     Grants(grants::Command),
+    /// Show what was done: one line for every OAuth operation.
+    Audit(audit::Arguments),
     /// Show all connections and how they stand.
     Status(status::Arguments),
 }
@@ -92,9 +98,11 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
         Command::Init(arguments) => init::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Connect(arguments) => connect::run(&arguments),
+        Command::Disconnect(arguments) => disconnect::run(&arguments),
         Command::Handle(command) => handle::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Grants(command) => grants::run(&command),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
     };
     match done {

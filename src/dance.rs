@@ -8,6 +8,7 @@
 //! data.
 
 mod callback;
+pub mod disconnect;
 pub mod error;
 
 use std::collections::BTreeMap;
@@ -32,10 +33,12 @@ use crate::oauth::authorize_url::{Question, authorize_url};
 use crate::store::Store;
 use crate::store::record::{FlowRecord, verifier_context};
 use crate::store::seal::Sealer;
+use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::vault::Vault;
 
 pub use callback::{CallbackParameters, Connected, Returned};
+pub use disconnect::Revocation;
 pub use error::{BeginError, CallbackError};
 
 /// What the dance is made of.
@@ -58,6 +61,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What was done.
+    pub audit: Arc<Audit>,
 }
 
 /// Connects subjects to providers.

@@ -3,5 +3,6 @@
 pub mod authorize_url;
 pub mod error_class;
 pub mod retry_after;
+pub mod revoke;
 pub mod token_request;
 pub mod token_response;

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::config::Settings;
 use crate::telemetry::health::Part;
 
-pub use compose::{Environment, World};
+pub use compose::{DOCUMENT_LIMITS, Environment, World};
 use listeners::Listeners;
 
 /// Why the server does not start.
@@ -65,7 +65,11 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     let (public, egress, metrics) = (listeners.public_address, listeners.egress_address, listeners.metrics_address);
     let probes = listeners.serve(&settings, &world, &stopping, &connections);
     let worker = tokio::spawn(Arc::clone(&world.vault).work());
-    let housekeeper = tokio::spawn(World::keep_issuer(Arc::clone(&world.issuer), world.clock()));
+    let keep_issuer = World::keep_issuer(Arc::clone(&world.issuer), world.clock());
+    let revocations = Arc::clone(&world.dance).work_on_revocations();
+    let housekeeper = tokio::spawn(async move {
+        tokio::join!(keep_issuer, revocations);
+    });
     world.health.well(Part::Store);
     world.health.well(Part::Listeners);
     info!(
@@ -111,6 +115,7 @@ impl Running {
                 "exchanges were cut off; they are in doubt"
             );
         }
+        self.world.audit.close();
         self.probes.abort();
         // The port is free once the task has really ended.
         let _ = self.probes.await;

@@ -20,7 +20,7 @@ use crate::model::connection::ConnectionKey;
 use crate::model::flow::{ConnectLink, FlowId};
 use crate::model::handle::HandleRecord;
 use crate::model::names::Subject;
-use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens};
+use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord};
 
 /// Why the store could not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,27 @@ pub trait Store: Send + Sync {
 
     /// Keeps a new connection; an earlier one with the same key is soft-deleted in the same transaction.
     async fn connect(&self, connection: ConnectionRecord, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Ends a connection: its row stays for the history, without its tokens. Under the id of a revocation they are queued for
+    /// being given back, in the same step. `None` if there is no such connection.
+    async fn disconnect(
+        &self,
+        key: ConnectionKey,
+        revocation: Option<String>,
+        now: Timestamp,
+    ) -> Result<Option<Option<RevocationRecord>>, StoreError>;
+
+    /// Queues tokens for being given back that belong to no connection anymore.
+    async fn put_revocation(&self, revocation: RevocationRecord, now: Timestamp) -> Result<(), StoreError>;
+
+    /// What is to be given back now, at most `limit`.
+    async fn revocations_due(&self, now: Timestamp, limit: usize) -> Result<Vec<RevocationRecord>, StoreError>;
+
+    /// Counts a try that failed, and puts the next one off.
+    async fn postpone_revocation(&self, id: String, until: Timestamp) -> Result<(), StoreError>;
+
+    /// Forgets what was given back.
+    async fn finish_revocation(&self, id: String) -> Result<(), StoreError>;
 
     /// The connection with this key that is not deleted.
     async fn connection(&self, key: ConnectionKey) -> Result<Option<ConnectionRecord>, StoreError>;

@@ -12,7 +12,8 @@ pub mod refresh;
 pub mod worker;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -27,6 +28,7 @@ use crate::model::token_set::{Freshness, RefreshAhead};
 use crate::store::Store;
 use crate::store::record::ConnectionRecord;
 use crate::store::seal::Sealer;
+use crate::telemetry::audit::Audit;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -92,6 +94,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Told when a result cannot be stored.
     pub health: Arc<Health>,
+    /// What was done.
+    pub audit: Arc<Audit>,
 }
 
 /// The current access token of every connection.
@@ -107,12 +111,16 @@ pub struct Vault {
     changed: tokio::sync::Notify,
     /// Until then the worker starts nothing: the store failed a moment ago.
     paused_until: std::sync::atomic::AtomicI64,
+    /// Counts connections that were ended, so that one which is being read meanwhile is not taken for a live one.
+    forgotten: std::sync::atomic::AtomicU64,
     /// Counts exchanges under way, so that a shutdown can wait for them.
     under_way: tokio::sync::watch::Sender<usize>,
 }
 
 /// Enough for thousands of connections an hour, few enough not to be throttled.
 const CONCURRENT_REFRESHES: usize = 32;
+/// The least time between two refreshes of a connection that only an API's word has begun.
+const FORCED_PAUSE: Duration = Duration::from_secs(60);
 /// How long a request waits for a token when it has none that is valid. The refresh itself goes on.
 const REQUEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -127,6 +135,7 @@ impl Vault {
             slots: DashMap::default(),
             changed: tokio::sync::Notify::new(),
             paused_until: std::sync::atomic::AtomicI64::new(i64::MIN),
+            forgotten: std::sync::atomic::AtomicU64::new(0),
             under_way: tokio::sync::watch::Sender::new(0),
         })
     }
@@ -152,6 +161,43 @@ impl Vault {
                 Ok(live)
             }
             Freshness::Expired => Box::pin(self.replace_expired(&slot, &live)).await,
+        }
+    }
+
+    /// Another token in place of one of `generation` that an API called expired; `None` if there is none to be had. A token
+    /// that was refreshed meanwhile is just that; otherwise it is refreshed now, ahead of its time, at most once in
+    /// [`FORCED_PAUSE`]: an API that calls every token expired must not use up the provider's patience.
+    pub async fn replacement(self: &Arc<Self>, key: &ConnectionKey, generation: u64) -> Option<Arc<LiveToken>> {
+        let slot = self.slot_in_memory(key)?;
+        let now = self.parts.clock.now();
+        if slot.live().generation == generation {
+            let under_way = slot.refresh.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let may_ask = || slot.live().standing_error(now).is_none() && slot.may_force(now, FORCED_PAUSE);
+            if !under_way && !may_ask() {
+                return None;
+            }
+            tokio::select! {
+                _ = self.refresh(&slot) => {}
+                () = self.parts.clock.sleep(REQUEST_WAIT) => {}
+            }
+        }
+        let live = slot.live();
+        if live.generation == generation && live.state != ConnectionState::Active {
+            // The API and the token endpoint agree: whatever the clock says, this token is of no use to anybody.
+            slot.publish(live.expired_at(now));
+            return None;
+        }
+        let is_usable = live.generation > generation && live.freshness(self.parts.clock.now()) != Freshness::Expired;
+        is_usable.then_some(live)
+    }
+
+    /// Takes note that an API called a token of `generation` expired when it was too late to do anything about it: the next
+    /// request waits for another one.
+    pub fn mark_expired(&self, key: &ConnectionKey, generation: u64) {
+        let Some(slot) = self.slot_in_memory(key) else { return };
+        let (live, now) = (slot.live(), self.parts.clock.now());
+        if live.generation == generation && live.standing_error(now).is_none() && slot.may_force(now, FORCED_PAUSE) {
+            slot.publish(live.expired_at(now));
         }
     }
 
@@ -203,6 +249,18 @@ impl Vault {
     }
 
     async fn load(&self, key: &ConnectionKey) -> Result<Arc<Slot>, TokenError> {
+        loop {
+            let forgotten = self.forgotten.load(Relaxed);
+            let slot = self.load_once(key).await?;
+            if self.forgotten.load(Relaxed) == forgotten {
+                return Ok(slot);
+            }
+            // A connection was ended meanwhile: perhaps this one, after it was read.
+            self.slots.remove(key);
+        }
+    }
+
+    async fn load_once(&self, key: &ConnectionKey) -> Result<Arc<Slot>, TokenError> {
         let operator = |reason: String| TokenError::Operator { reason };
         let record = self.parts.store.connection(key.clone()).await.map_err(|error| operator(error.to_string()))?;
         let record = record.ok_or(TokenError::NotConnected)?;
@@ -218,6 +276,12 @@ impl Vault {
         self.slots.insert(record.key.clone(), Arc::new(Slot::new(record.key.clone(), live)));
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Uses a connection no more: it was ended.
+    pub fn forget(&self, key: &ConnectionKey) {
+        self.forgotten.fetch_add(1, Relaxed);
+        self.slots.remove(key);
     }
 
     /// Has nothing tried again from here on: the process is to end.

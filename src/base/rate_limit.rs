@@ -205,7 +205,9 @@ mod tests {
     fn keys_that_are_idle_are_forgotten() {
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
         let limit = RateLimit::new(Rate::new(3, 30), Arc::new(clock.clone()));
-        (0..1000).for_each(|key| drop(limit.take(&key)));
+        (0..1000).for_each(|key| {
+            limit.take(&key);
+        });
         assert_eq!(limit.limiter.len(), 1000);
         clock.advance(Duration::from_secs(61));
         limit.take(&0);

@@ -20,7 +20,7 @@ pub use api::{
 pub use authorize::{Authorize, Capture, Pkce};
 pub use lifecycle::{ErrorClass, ErrorRule, Errors, Lifetime, Lookup, Reuse, Rotation, RotationModel};
 pub use token::{
-    BodyFormat, ClientAuthentication, Identity, IdentitySource, NamedToken, ReplyFormat, Token, TokenCall,
+    BodyFormat, Cascade, ClientAuthentication, Identity, IdentitySource, NamedToken, ReplyFormat, Token, TokenCall,
     TokenResponse, UserInfo,
 };
 

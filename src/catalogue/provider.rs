@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
-use crate::catalogue::entry::{ApiEntry, Credential, DeclaredHeaders, Entry};
+use crate::catalogue::entry::{ApiCommon, ApiEntry, Credential, DeclaredHeaders, Entry};
 use crate::catalogue::template::{self, Piece};
 use crate::model::names::ProviderName;
 
@@ -85,6 +85,8 @@ pub struct Api {
     pub encoded_slash_paths: Vec<PathPrefix>,
     /// Where the token goes.
     pub credential: PreparedCredential,
+    /// What answers say about tokens.
+    pub common: ApiCommon,
     /// Set, whatever the caller sent.
     pub always: Vec<(HeaderName, String)>,
     /// Set where the caller sent none.
@@ -159,6 +161,7 @@ impl Api {
             paths: api.paths.iter().map(|path| PathPrefix::parse(path)).collect(),
             encoded_slash_paths: api.encoded_slash_paths.iter().map(|path| PathPrefix::parse(path)).collect(),
             credential: PreparedCredential { header: header_name(&declared.header)?, declared },
+            common: entry.api.clone(),
             always,
             default,
         })

@@ -264,6 +264,8 @@ pub struct IssuerTable {
     pub accept_json: bool,
     /// For JWTs: private keys in PKCS#8 PEM (EC on P-256, or RSA). The first one signs, all of them are published.
     pub signing_keys: Vec<SecretRef>,
+    /// Whether clients may be programs on the user's own machine (http on a loopback address, any port).
+    pub loopback_redirect_uris: bool,
     /// Redirect URIs with a scheme other than https and loopback http that clients may use.
     pub private_redirect_uris: Vec<String>,
     /// What scopes mean, by scope.
@@ -287,6 +289,7 @@ impl Default for IssuerTable {
             code_lifetime: seconds(60),
             accept_json: false,
             signing_keys: Vec::new(),
+            loopback_redirect_uris: true,
             private_redirect_uris: vec!["cursor://anysphere.cursor-mcp/oauth/callback".to_owned()],
             scopes: BTreeMap::new(),
             registration: RegistrationTable::default(),

@@ -69,8 +69,7 @@ impl Issuer {
             return Err(page(PageError::ForeignRedirectUri));
         }
         // Registered with another port perhaps, but of that form.
-        let private = &self.parts.settings.private_redirect_uris;
-        let redirect_uri = RedirectUri::register(presented, private);
+        let redirect_uri = RedirectUri::register(presented, &self.parts.settings.redirect_policy);
         let redirect_uri = redirect_uri.map_err(|_| page(PageError::ForeignRedirectUri))?;
         let state = parameters.one("state").ok().flatten().filter(|state| state.len() <= LONGEST_STATE);
         let refused = |(error, description)| {

@@ -24,7 +24,7 @@ use crate::base::http::{HttpClient, Request, Response};
 use crate::base::jws::{KeySet, StrictObject};
 use crate::base::safe_url::SafeUrl;
 use crate::model::client::{Client, ClientAuthentication, ClientKeys, ClientKind, plain_name};
-use crate::model::redirect_uri::RedirectUri;
+use crate::model::redirect_uri::{RedirectPolicy, RedirectUri};
 use crate::model::scope;
 use crate::store::issuer::{IssuerStore, StoredDocument};
 
@@ -56,13 +56,25 @@ const REMEMBERED: usize = 10_000;
 pub struct Documents {
     enabled: bool,
     pinned: BTreeMap<String, String>,
-    private_redirect_uris: Vec<String>,
+    redirect_policy: RedirectPolicy,
     http: Arc<dyn HttpClient>,
     store: Arc<dyn IssuerStore>,
     clock: Arc<dyn Clock>,
     permits: Semaphore,
     clients: DashMap<String, (Arc<Client>, Timestamp)>,
-    keys: DashMap<String, (KeySet, Timestamp)>,
+    keys: DashMap<String, Keys>,
+}
+
+/// Fetched keys.
+#[derive(Clone)]
+struct Keys {
+    set: KeySet,
+    /// When they were last asked for, with whatever success.
+    asked_at: Timestamp,
+    /// Until then they are not asked for without need.
+    fresh_until: Timestamp,
+    /// Until then they serve while they cannot be fetched: a key that was taken back must not stay good for ever.
+    useful_until: Timestamp,
 }
 
 impl Documents {
@@ -70,7 +82,7 @@ impl Documents {
         Self {
             enabled: parts.settings.documents.enabled,
             pinned: parts.settings.documents.pinned.clone(),
-            private_redirect_uris: parts.settings.private_redirect_uris.clone(),
+            redirect_policy: parts.settings.redirect_policy.clone(),
             http: Arc::clone(&parts.documents),
             store: Arc::clone(&parts.store),
             clock: Arc::clone(&parts.clock),
@@ -138,27 +150,57 @@ impl Documents {
 
     /// The keys that a client publishes at a URL of its own choice.
     pub async fn keys(&self, url: &SafeUrl) -> Result<KeySet, DocumentError> {
-        let name = url.url().as_str();
-        let now = self.clock.now();
-        if let Some((keys, until)) = self.keys.get(name).map(|known| known.clone())
-            && until > now
-        {
-            return Ok(keys);
+        let known = self.known_keys(url);
+        match known {
+            Some(known) if known.fresh_until > self.clock.now() => Ok(known.set),
+            known => self.fetch_keys(url, known).await,
         }
-        let reply = self.fetch(url, LARGEST_KEYS).await?;
-        let invalid = |why: String| DocumentError::Invalid(why);
-        let set: Value = serde_json::from_slice(&reply.body).map_err(|_| invalid("the keys are no JSON".to_owned()))?;
-        let keys = KeySet::from_json(&set).map_err(invalid)?;
+    }
+
+    /// The keys as they are now, for a signature that none of [`Documents::keys`] fits: the client may have begun to sign
+    /// with a new one. `None` if they were asked for a moment ago, or bad signatures would have us ask all the time.
+    pub async fn newer_keys(&self, url: &SafeUrl) -> Option<KeySet> {
+        let known = self.known_keys(url);
+        let is_recent = known.as_ref().is_some_and(|known| self.clock.now() < known.asked_at.plus(PAUSE));
+        if is_recent { None } else { self.fetch_keys(url, known).await.ok() }
+    }
+
+    fn known_keys(&self, url: &SafeUrl) -> Option<Keys> {
+        self.keys.get(url.url().as_str()).map(|known| known.clone())
+    }
+
+    async fn fetch_keys(&self, url: &SafeUrl, known: Option<Keys>) -> Result<KeySet, DocumentError> {
+        let fetched = self.fetch_key_set(url).await;
+        let now = self.clock.now();
+        let keys = match fetched {
+            Ok((set, lifetime)) => {
+                let fresh_until = now.plus(lifetime);
+                Keys { set, asked_at: now, fresh_until, useful_until: fresh_until.plus(LONGEST) }
+            }
+            Err(error) => {
+                warn!(
+                    operation = "client_keys",
+                    url = url.url().as_str(),
+                    ?error,
+                    kept = known.is_some(),
+                    "not fetched"
+                );
+                let known = known.filter(|known| known.useful_until > now).ok_or(error)?;
+                Keys { asked_at: now, fresh_until: known.fresh_until.max(now.plus(PAUSE)), ..known }
+            }
+        };
         if self.keys.len() >= REMEMBERED {
             self.keys.clear();
         }
-        self.keys.insert(name.to_owned(), (keys.clone(), now.plus(lifetime(&reply))));
-        Ok(keys)
+        self.keys.insert(url.url().as_str().to_owned(), keys.clone());
+        Ok(keys.set)
     }
 
-    /// Forgets fetched keys: a client may have begun to sign with a new one.
-    pub fn forget_keys(&self, url: &SafeUrl) {
-        self.keys.remove(url.url().as_str());
+    async fn fetch_key_set(&self, url: &SafeUrl) -> Result<(KeySet, Duration), DocumentError> {
+        let reply = self.fetch(url, LARGEST_KEYS).await?;
+        let invalid = |why: String| DocumentError::Invalid(why);
+        let set: Value = serde_json::from_slice(&reply.body).map_err(|_| invalid("the keys are no JSON".to_owned()))?;
+        Ok((KeySet::from_json(&set).map_err(invalid)?, lifetime(&reply)))
     }
 
     async fn fetch(&self, url: &SafeUrl, largest: usize) -> Result<Response, DocumentError> {
@@ -198,7 +240,7 @@ impl Documents {
         let name = text("client_name").and_then(plain_name).ok_or_else(|| invalid("client_name is missing or odd"))?;
         let uris = document.get("redirect_uris").and_then(Value::as_array);
         let uris = uris.ok_or_else(|| invalid("redirect_uris is missing"))?;
-        let usable = |uri: &Value| RedirectUri::register(uri.as_str()?, &self.private_redirect_uris).ok();
+        let usable = |uri: &Value| RedirectUri::register(uri.as_str()?, &self.redirect_policy).ok();
         let redirect_uris: Vec<RedirectUri> = uris.iter().take(32).filter_map(usable).collect();
         if redirect_uris.is_empty() {
             return Err(invalid("none of its redirect_uris can be used"));

@@ -29,8 +29,20 @@ const CONTEXT: Context<'static> =
 struct Ticket {
     request: AuthorizationRequest,
     subject: Option<Subject>,
+    sign_in_again: bool,
     browser_binding: Digest,
     issued_at: Timestamp,
+}
+
+/// What a page was shown for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What the client asks for.
+    pub request: AuthorizationRequest,
+    /// Who is signed in in the browser.
+    pub subject: Option<Subject>,
+    /// Whether the client asks that the user sign in once more.
+    pub sign_in_again: bool,
 }
 
 /// Why a decision does not count.
@@ -54,17 +66,14 @@ pub fn cookie_name(client_id: &str) -> String {
 
 impl Issuer {
     /// A ticket for the form, and the value of the cookie that it is bound to: the browser's present one, or a new one.
-    pub fn consent_ticket(
-        &self,
-        request: &AuthorizationRequest,
-        subject: Option<&Subject>,
-        present_cookie: Option<String>,
-    ) -> (String, Secret) {
+    pub fn consent_ticket(&self, shown: Shown, present_cookie: Option<String>) -> (String, Secret) {
         let present = present_cookie.filter(|value| value.len() == 43).map(Secret::new);
         let cookie = present.unwrap_or_else(|| random::secret(self.parts.random.as_ref()));
+        let Shown { request, subject, sign_in_again } = shown;
         let ticket = Ticket {
-            request: request.clone(),
-            subject: subject.cloned(),
+            request,
+            subject,
+            sign_in_again,
             browser_binding: sha256(cookie.expose().as_bytes()),
             issued_at: self.parts.clock.now(),
         };
@@ -73,13 +82,13 @@ impl Issuer {
         (URL_SAFE_NO_PAD.encode(sealed.as_bytes()), cookie)
     }
 
-    /// The request that a ticket holds, if it comes from the browser and the user that it was made for.
+    /// What a ticket's page was shown for, if it comes from the browser and the user that it was made for.
     pub fn consented(
         &self,
         ticket: &str,
         subject: Option<&Subject>,
         cookie: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<AuthorizationRequest, ConsentError> {
+    ) -> Result<Shown, ConsentError> {
         let sealed = URL_SAFE_NO_PAD.decode(ticket).map_err(|_| ConsentError::Forged)?;
         let text = self.parts.sealer.open(&CONTEXT, &Sealed::from_bytes(sealed)).map_err(|_| ConsentError::Forged)?;
         let ticket: Ticket = serde_json::from_str(text.expose()).map_err(|_| ConsentError::Forged)?;
@@ -94,6 +103,7 @@ impl Issuer {
         if ticket.subject.as_ref() != subject {
             return Err(ConsentError::OtherUser);
         }
-        Ok(ticket.request)
+        let Ticket { request, subject, sign_in_again, .. } = ticket;
+        Ok(Shown { request, subject, sign_in_again })
     }
 }

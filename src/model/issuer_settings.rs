@@ -8,6 +8,7 @@ use crate::base::jws::Signer;
 use crate::base::rate_limit::Rate;
 use crate::model::client::Client;
 use crate::model::names::{ProviderName, ServerName};
+use crate::model::redirect_uri::RedirectPolicy;
 use crate::model::scope::Scopes;
 use crate::model::server::McpServer;
 
@@ -34,8 +35,8 @@ pub struct IssuerSettings {
     pub code_lifetime: Duration,
     /// Whether the token endpoint takes JSON too.
     pub accept_json: bool,
-    /// Redirect URIs of private-use schemes that are allowed.
-    pub private_redirect_uris: Vec<String>,
+    /// Which redirect URIs are allowed besides those on the web.
+    pub redirect_policy: RedirectPolicy,
     /// What scopes mean.
     pub scopes: Scopes,
     /// Clients that the operator registered.

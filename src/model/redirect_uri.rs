@@ -12,6 +12,15 @@ use url::{Host, Url};
 #[serde(transparent)]
 pub struct RedirectUri(String);
 
+/// Which redirect URIs the operator allows besides those on the web.
+#[derive(Clone, Debug, Default)]
+pub struct RedirectPolicy {
+    /// Private-use URIs, exactly as they are written.
+    pub private: Vec<String>,
+    /// Whether programs on the user's own machine may be called back.
+    pub allow_loopback: bool,
+}
+
 /// What kind of place a redirect URI leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -27,13 +36,13 @@ pub enum Destination {
 const LONGEST: usize = 2048;
 
 impl RedirectUri {
-    /// Checks a URI for registration. `private` lists the private-use URIs that are allowed.
-    pub fn register(text: &str, private: &[String]) -> Result<Self, String> {
+    /// Checks a URI for registration.
+    pub fn register(text: &str, policy: &RedirectPolicy) -> Result<Self, String> {
         let refused = |why: &str| Err(why.to_owned());
         if text.len() > LONGEST {
             return refused("it is longer than 2048 characters");
         }
-        if private.iter().any(|allowed| allowed == text) {
+        if policy.private.iter().any(|allowed| allowed == text) {
             return Ok(Self(text.to_owned()));
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['\\', '*', '"', '<', '>', '`', '{', '}'])
@@ -55,6 +64,9 @@ impl RedirectUri {
             // `Url` reads 127.1 and 0x7f.1 as addresses; what is registered must say what it means.
             "https" | "http" if url.host_str() != Some(host(text)) => refused("its host is not in its plain form"),
             "https" => Ok(Self(text.to_owned())),
+            "http" if is_loopback(&url) && !policy.allow_loopback => {
+                refused("loopback addresses are not allowed here; use https")
+            }
             "http" if is_loopback(&url) => Ok(Self(text.to_owned())),
             "http" => refused("http is allowed for loopback addresses only; use https"),
             _ => refused("its scheme is not https, and the operator has not allowed exactly this URI"),
@@ -158,7 +170,7 @@ mod tests {
     const CURSOR: &str = "cursor://anysphere.cursor-mcp/oauth/callback";
 
     fn register(text: &str) -> Result<RedirectUri, String> {
-        RedirectUri::register(text, &[CURSOR.to_owned()])
+        RedirectUri::register(text, &RedirectPolicy { private: vec![CURSOR.to_owned()], allow_loopback: true })
     }
 
     #[test]
@@ -210,6 +222,15 @@ mod tests {
             assert!(register(bad).is_err(), "{bad}");
         }
         assert!(register(&format!("https://a.example/{}", "a".repeat(2048))).is_err());
+    }
+
+    #[test]
+    fn loopback_can_be_switched_off() {
+        let register = |text: &str| RedirectUri::register(text, &RedirectPolicy::default());
+        assert!(register("https://a.example/cb").is_ok());
+        for loopback in ["http://127.0.0.1/cb", "http://localhost:1/cb", "http://[::1]/cb"] {
+            assert_eq!(register(loopback), Err("loopback addresses are not allowed here; use https".to_owned()));
+        }
     }
 
     #[test]

@@ -35,11 +35,12 @@ pub fn refresh(provider: &Provider, refresh_token: &Secret) -> Request {
     request(provider, token.refresh_url.clone().unwrap_or_else(|| token.url.clone()), parameters)
 }
 
+/// The parameters of a request to a provider.
 #[derive(Default)]
-struct Parameters(Vec<(String, Zeroizing<String>)>);
+pub(super) struct Parameters(Vec<(String, Zeroizing<String>)>);
 
 impl Parameters {
-    fn push(&mut self, name: &str, value: &str) {
+    pub(super) fn push(&mut self, name: &str, value: &str) {
         self.0.push((name.to_owned(), Zeroizing::new(value.to_owned())));
     }
 
@@ -54,7 +55,7 @@ impl Parameters {
         }
     }
 
-    fn encode(&self, format: BodyFormat) -> Zeroizing<Vec<u8>> {
+    pub(super) fn encode(&self, format: BodyFormat) -> Zeroizing<Vec<u8>> {
         let bytes = match format {
             BodyFormat::Form => {
                 let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -77,26 +78,31 @@ fn request(provider: &Provider, url: crate::base::safe_url::SafeUrl, mut paramet
     let token = &provider.entry.token;
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static(match token.request_format {
-            BodyFormat::Form => "application/x-www-form-urlencoded",
-            BodyFormat::Json => "application/json",
-        }),
-    );
+    headers.insert(CONTENT_TYPE, media_type(token.request_format));
     for (name, value) in &token.headers {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
     }
-    authenticate(provider, &mut headers, &mut parameters);
+    authenticate(provider, token.client_authentication.first().copied(), &mut headers, &mut parameters);
     Request { method: Method::POST, url, headers, body: parameters.encode(token.request_format) }
 }
 
+pub(super) fn media_type(format: BodyFormat) -> HeaderValue {
+    HeaderValue::from_static(match format {
+        BodyFormat::Form => "application/x-www-form-urlencoded",
+        BodyFormat::Json => "application/json",
+    })
+}
+
 /// RFC 6749 section 2.3.1. The name and the secret are form-encoded before they go into Basic.
-fn authenticate(provider: &Provider, headers: &mut HeaderMap, parameters: &mut Parameters) {
+pub(super) fn authenticate(
+    provider: &Provider,
+    declared: Option<ClientAuthentication>,
+    headers: &mut HeaderMap,
+    parameters: &mut Parameters,
+) {
     let client = &provider.client;
-    let declared = provider.entry.token.client_authentication.first().copied();
     match (declared, &client.secret) {
         (Some(ClientAuthentication::Basic), Some(secret)) => {
             basic(headers, &encoded(&client.id), &encoded(secret.expose()));

@@ -162,7 +162,11 @@ pub async fn connect(State(state): State<PublicState>, Path(provider): Path<Stri
     match session::user(&state, &headers).await {
         Ok(None) => begin_sign_in(&state, &headers, Continuation::Connect(provider.name.clone())).await,
         Ok(Some(user)) => {
-            let purpose = Purpose::Connect(key(&user, &provider.name));
+            // Another account at the provider that identifies users is another user, not another account of this one.
+            let purpose = match identity(&state) {
+                Some(identity) if identity.name == provider.name => Purpose::SignIn(provider.name.clone()),
+                _ => Purpose::Connect(key(&user, &provider.name)),
+            };
             begin(&state, &headers, provider, purpose, Continuation::Account).await
         }
         Err(error) => store_failed(&error),

@@ -26,6 +26,7 @@ use crate::model::names::{Label, ProviderName, ServerName, Subject};
 use crate::model::scope::ScopeSet;
 use crate::store::record::ConnectionRecord;
 use crate::store::{Store, StoreError};
+use crate::telemetry::audit::{Audit, Record};
 use crate::vault::handles::{HandleTable, NewHandle};
 
 /// What the admin API needs.
@@ -39,6 +40,8 @@ pub struct AdminState {
     pub handles: Arc<HandleTable>,
     /// Grants of MCP clients.
     pub issuer: Arc<Issuer>,
+    /// What was done.
+    pub audit: Arc<Audit>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where browsers reach us.
@@ -50,6 +53,7 @@ pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/connect-links", post(create_link))
+        .route("/v1/disconnect", post(disconnect))
         .route("/v1/handles", get(list_handles).post(issue_handle))
         .route("/v1/handles/{id}", delete(revoke_handle))
         .route("/v1/grants", get(list_grants))
@@ -159,6 +163,31 @@ async fn create_link(
     Ok(Json(NewLinkAnswer { url, expires_at: link.expires_at.to_string() }))
 }
 
+/// Answer of `POST /v1/disconnect`, whose body is that of `POST /v1/connect-links`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct DisconnectAnswer {
+    /// What became of the grant at the provider: `done`, `queued` or `not_offered`.
+    pub revocation: String,
+}
+
+async fn disconnect(
+    State(state): State<AdminState>,
+    Json(request): Json<NewLinkRequest>,
+) -> Result<Json<DisconnectAnswer>, Failure> {
+    let NewLinkRequest { subject, provider, label } = request;
+    let key = ConnectionKey { subject, provider, label };
+    match state.dance.disconnect(&key).await? {
+        Some(revocation) => Ok(Json(DisconnectAnswer { revocation: revocation.word().to_owned() })),
+        None => Err(Failure(ProblemDetails::new(
+            "unknown-connection",
+            404,
+            "Unknown connection",
+            format!("{} has no connection to {} with the label {}.", key.subject, key.provider, key.label),
+            "`sidekey status` shows the connections there are",
+        ))),
+    }
+}
+
 /// Body of `POST /v1/handles`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +230,7 @@ async fn issue_handle(
     };
     let NewHandleRequest { subject, providers, label, .. } = request;
     let (handle, record) = state.handles.issue(NewHandle { subject, providers, label, expires_at }).await?;
+    state.audit.record(handle_record("issue_handle", &record));
     Ok(Json(NewHandleAnswer {
         id: record.id,
         handle: handle.expose().to_owned(),
@@ -233,13 +263,22 @@ impl From<&HandleRecord> for HandleStatus {
     }
 }
 
+fn handle_record(operation: &str, handle: &HandleRecord) -> Record {
+    let reason = Some(handle.id.clone());
+    Record { subject: Some(handle.subject.clone()), reason, ..Record::new(operation, "ok") }
+}
+
 async fn list_handles(State(state): State<AdminState>) -> Json<serde_json::Value> {
     let handles: Vec<_> = state.handles.list().iter().map(|record| HandleStatus::from(record.as_ref())).collect();
     Json(serde_json::json!({ "handles": handles }))
 }
 
 async fn revoke_handle(State(state): State<AdminState>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    let known = state.handles.list().into_iter().find(|record| record.id == id);
     if state.handles.revoke(&id).await? {
+        if let Some(record) = known {
+            state.audit.record(handle_record("revoke_handle", &record));
+        }
         Ok(StatusCode::NO_CONTENT)
     } else {
         let next = "`sidekey handle list` shows the ids";

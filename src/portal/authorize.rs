@@ -15,7 +15,7 @@ use super::limited::{From, too_many_page};
 use super::session;
 use super::{PublicState, pages};
 use crate::issuer::authorize::{AuthorizeError, PageError};
-use crate::issuer::consent::{self, ConsentError};
+use crate::issuer::consent::{self, ConsentError, Shown};
 use crate::issuer::parameters::Parameters;
 use crate::issuer::visit::{self, VisitError};
 use crate::issuer::{ClientError, DocumentError};
@@ -50,8 +50,7 @@ pub async fn page(
         Err(AuthorizeError::Redirect(error)) => return redirect(&state.issuer.error_url(&error)),
         Err(AuthorizeError::Page(error)) => return refused(&error),
     };
-    let user = user.filter(|_| !prompt.login);
-    if let Some(user) = user.as_ref().filter(|_| !prompt.consent) {
+    if let Some(user) = user.as_ref().filter(|_| !prompt.consent && !prompt.login) {
         match approved_before(&state, &request, user, prompt.none).await {
             Ok(Some(response)) => return response,
             Ok(None) => {}
@@ -65,7 +64,7 @@ pub async fn page(
         };
         return redirect(&state.issuer.denied_url(&request, code, why));
     }
-    consent_page(&state, &headers, &request, user.as_ref())
+    consent_page(&state, &headers, request, user, prompt.login)
 }
 
 /// What needs no page because the same user approved the same before.
@@ -89,20 +88,25 @@ async fn approved_before(
 fn consent_page(
     state: &PublicState,
     headers: &HeaderMap,
-    request: &AuthorizationRequest,
-    user: Option<&User>,
+    request: AuthorizationRequest,
+    user: Option<User>,
+    sign_in_again: bool,
 ) -> Response {
     let Some(server) = state.issuer.server(&request.server) else { return pages::not_found() };
     let is_https = state.public_url.is_https();
     let name = consent::cookie_name(&request.client_id);
     let present = cookie(headers, &name, is_https);
-    let (ticket, secret) = state.issuer.consent_ticket(request, user.map(|user| &user.subject), present);
+    // Bound to who is signed in even where that does not count for this request.
+    let subject = user.as_ref().map(|user| user.subject.clone());
+    let shown = Shown { request: request.clone(), subject, sign_in_again };
+    let (ticket, secret) = state.issuer.consent_ticket(shown, present);
+    let user = user.filter(|_| !sign_in_again);
     let content = html! {
-        (who_asks(request))
+        (who_asks(&request))
         form method="post" action="/authorize" {
             input type="hidden" name="ticket" value=(ticket);
-            (what_it_gets(state, request, server))
-            (whose_it_is(state, user))
+            (what_it_gets(state, &request, server))
+            (whose_it_is(state, user.as_ref()))
             div.decisions {
                 button type="submit" name="decision" value="approve" { "Approve" }
                 button.quiet type="submit" name="decision" value="deny" { "Deny" }
@@ -201,8 +205,9 @@ pub async fn decide(State(state): State<PublicState>, headers: HeaderMap, body: 
     let is_https = state.public_url.is_https();
     let find = |name: &str| cookie(&headers, name, is_https);
     let ticket = form.one("ticket").ok().flatten().unwrap_or_default();
-    let request = match state.issuer.consented(ticket, user.as_ref().map(|user| &user.subject), &find) {
-        Ok(request) => request,
+    let consented = state.issuer.consented(ticket, user.as_ref().map(|user| &user.subject), &find);
+    let Shown { request, sign_in_again, .. } = match consented {
+        Ok(shown) => shown,
         Err(error) => return consent_error(error),
     };
     let Some(server) = state.issuer.server(&request.server) else { return pages::not_found() };
@@ -212,7 +217,7 @@ pub async fn decide(State(state): State<PublicState>, headers: HeaderMap, body: 
             pages::leave(&url, &request.client_name)
         }
         Ok(Some(decision @ ("approve" | "other_account"))) => {
-            let user = user.filter(|_| decision == "approve");
+            let user = user.filter(|_| decision == "approve" && !sign_in_again);
             let providers = picked(server, &form);
             match begin_visit(&state, request, providers, user).await {
                 Ok(response) => response,

@@ -8,7 +8,7 @@ use maud::html;
 use tracing::error;
 
 use super::authorize::{store_failed, visit_error};
-use super::cookies::{cookie, cookie_key, cookies, expire_cookie};
+use super::cookies::{cookie, cookie_key, expire_cookie};
 use super::{PublicState, pages, session};
 use crate::dance::{CallbackError, CallbackParameters, Connected, Returned};
 use crate::issuer::visit::{VisitError, cookie_name};
@@ -35,10 +35,11 @@ pub async fn callback(
     );
     let is_https = state.public_url.is_https();
     let find = |name: &str| cookie(&headers, name, is_https);
-    let returned = state.dance.callback(&provider, &parameters, &find).await;
+    let mut returned = state.dance.callback(&provider, &parameters, &find).await;
+    let spent = returned.spent_cookie.take().and_then(|name| expire_cookie(&cookie_key(&name, is_https), is_https));
     let name = &configured.entry.display_name;
     let mut response = go_on(&state, &headers, &provider, name, returned).await;
-    for expired in flow_cookies(&headers, is_https).filter_map(|name| expire_cookie(name, is_https)) {
+    if let Some(expired) = spent {
         response.headers_mut().append(SET_COOKIE, expired);
     }
     response
@@ -90,7 +91,11 @@ async fn keep_in_visit(
     let mut visit = state.issuer.visit(id, cookie(headers, &cookie_name(id), state.public_url.is_https())).await?;
     match result {
         Ok(Connected { user: None, .. }) => return Ok(()),
-        Ok(Connected { user, .. }) => visit.user = user,
+        Ok(Connected { user: Some(user), .. }) => match &visit.user {
+            // What one user approved is not carried out for another.
+            Some(known) if known.subject != user.subject => visit.notice = Some(OTHER_ACCOUNT.to_owned()),
+            _ => visit.user = Some(user),
+        },
         Err(error) => visit.notice = Some(explain(name, &error, "Try again, or go on without it.").what),
     }
     state.issuer.change_visit(visit).await
@@ -124,12 +129,7 @@ pub async fn connected(State(state): State<PublicState>, Path(provider): Path<St
     pages::page(StatusCode::OK, &format!("{name} is connected"), content)
 }
 
-/// The flow cookies of this browser; they have done their work.
-fn flow_cookies(headers: &HeaderMap, is_https: bool) -> impl Iterator<Item = &str> {
-    let prefix = cookie_key("sidekey_flow_", is_https);
-    cookies(headers).filter(move |(name, _)| name.starts_with(&prefix)).map(|(name, _)| name).take(16)
-}
-
+const OTHER_ACCOUNT: &str = "This is another account than the one that the visit was begun with.";
 const AGAIN: &str = "Begin again from a new connect link.";
 
 /// What a page says.

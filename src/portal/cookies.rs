@@ -32,7 +32,7 @@ pub fn cookie(headers: &HeaderMap, name: &str, is_https: bool) -> Option<String>
 }
 
 /// All cookies, names and values.
-pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
 }

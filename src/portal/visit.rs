@@ -154,9 +154,12 @@ pub async fn connect(
         Err(error) => return visit_error(&error),
     };
     let Ok(provider) = provider.parse::<ProviderName>() else { return pages::not_found() };
+    let is_identity = state.issuer.settings().identity.as_ref() == Some(&provider);
     let purpose = match &visit.user {
+        None if is_identity => Purpose::SignIn(provider),
+        // Another account there is another user: the callback sees to it that this one stays.
+        Some(_) if is_identity && visit.providers.contains(&provider) => Purpose::SignIn(provider),
         Some(user) if visit.providers.contains(&provider) => Purpose::Connect(key(user, &provider)),
-        None if state.issuer.settings().identity.as_ref() == Some(&provider) => Purpose::SignIn(provider),
         _ => return pages::not_found(),
     };
     if visit.notice.take().is_some()

@@ -5,6 +5,7 @@
 //! `upstream_response_filter` leads links back through us; `fail_to_proxy` explains failures; `logging` counts.
 
 mod caller;
+mod expiry;
 mod inject;
 mod links;
 mod policy;
@@ -14,9 +15,12 @@ mod target;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{HOST, HeaderValue, LINK, LOCATION};
+use http::{HeaderMap, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -114,9 +118,26 @@ pub struct Context {
     key: Option<ConnectionKey>,
     /// Whether the connection is that of a user of an MCP client, who can mend it on a page of ours.
     is_user: bool,
+    /// Whether the request was sent again with another token: at most once.
+    replayed: bool,
+    /// An answer whose body may say that the token has expired.
+    doubtful: Option<Doubtful>,
     admitted: Option<Admitted>,
     refused: Option<Refusal>,
 }
+
+/// An answer whose body is looked at as it passes.
+struct Doubtful {
+    status: StatusCode,
+    headers: HeaderMap,
+    is_past_expiry: bool,
+    body: Vec<u8>,
+}
+
+/// Longer bodies are no error messages.
+const LONGEST_ERROR: usize = 64 * 1024;
+/// What Pingora is told when a request is to be sent again.
+const REPLAY: ErrorType = ErrorType::Custom("token replaced");
 
 /// A request that may go out.
 struct Admitted {
@@ -256,7 +277,16 @@ impl ProxyHttp for Egress {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { stopwatch: Stopwatch::start(), route: None, key: None, is_user: false, admitted: None, refused: None }
+        Context {
+            stopwatch: Stopwatch::start(),
+            route: None,
+            key: None,
+            is_user: false,
+            replayed: false,
+            doubtful: None,
+            admitted: None,
+            refused: None,
+        }
     }
 
     /// None of Pingora's own modules: the default one would look at every answer for something to compress.
@@ -304,6 +334,7 @@ impl ProxyHttp for Egress {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
+        self.replace_expired(session, response, context).await?;
         let (Some(route), Some(admitted)) = (&context.route, &context.admitted) else { return Ok(()) };
         for name in [LOCATION, LINK] {
             if !response.headers.contains_key(&name) {
@@ -327,6 +358,46 @@ impl ProxyHttp for Egress {
             }
         }
         Ok(())
+    }
+
+    /// Looks at a body that may say that the token has expired; nothing is held back.
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        let Some(doubtful) = &mut context.doubtful else { return Ok(None) };
+        if let Some(bytes) = body {
+            doubtful.body.extend_from_slice(bytes);
+        }
+        if doubtful.body.len() > LONGEST_ERROR {
+            context.doubtful = None;
+        } else if end_of_stream {
+            self.judge_body(context);
+        }
+        Ok(None)
+    }
+
+    /// Pingora's own rule, but for a request that is to be sent again with another token.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        _context: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let truncated = session.as_ref().retry_buffer_truncated();
+        if *error.etype() == REPLAY {
+            error.set_retry(!truncated);
+        } else if !session.req_header().method.is_idempotent() || truncated {
+            error.set_retry(false);
+        } else {
+            error.retry.decide_reuse(client_reused);
+        }
+        error
     }
 
     /// Another address of the same host may work; nothing was sent yet.
@@ -394,6 +465,50 @@ impl ProxyHttp for Egress {
     fn request_summary(&self, session: &Session, context: &Context) -> String {
         let segment = context.route.as_ref().map_or("", |route| route.segment.as_str());
         format!("{} /{segment}", session.req_header().method)
+    }
+}
+
+impl Egress {
+    /// If the API calls the token expired, gets another one and has the request sent again: once, and only if all of it is
+    /// still at hand. Otherwise the answer goes to the caller as it is, and the next request has the other token.
+    async fn replace_expired(
+        &self,
+        session: &mut Session,
+        response: &ResponseHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let (Some(route), Some(admitted), Some(key)) = (&context.route, &mut context.admitted, &context.key) else {
+            return Ok(());
+        };
+        let (declared, token) = (&route.api.common, &admitted.token);
+        let is_past_expiry = token.is_past_expiry(self.parts.clock.now());
+        match expiry::judge_head(declared, response.status, &response.headers, is_past_expiry) {
+            expiry::Head::Good => return Ok(()),
+            expiry::Head::BodyTells => {
+                let (status, headers) = (response.status, response.headers.clone());
+                context.doubtful = Some(Doubtful { status, headers, is_past_expiry, body: Vec::new() });
+                return Ok(());
+            }
+            expiry::Head::Expired => {}
+        }
+        let Some(other) = self.parts.vault.replacement(key, token.generation).await else { return Ok(()) };
+        let is_upgrade = session.req_header().headers.contains_key(http::header::UPGRADE);
+        if context.replayed || is_upgrade || session.as_ref().retry_buffer_truncated() {
+            return Ok(());
+        }
+        debug!(operation = "api_call", provider = %route.api.provider, outcome = "replayed", generation = other.generation);
+        admitted.token = other;
+        context.replayed = true;
+        Err(Error::new(REPLAY))
+    }
+
+    fn judge_body(&self, context: &mut Context) {
+        let (Some(doubtful), Some(route)) = (context.doubtful.take(), &context.route) else { return };
+        let Doubtful { status, headers, is_past_expiry, body } = doubtful;
+        let is_expired = expiry::judge_body(&route.api.common, status, &headers, is_past_expiry, &body);
+        if let (true, Some(key), Some(generation)) = (is_expired, &context.key, context.generation()) {
+            self.parts.vault.mark_expired(key, generation);
+        }
     }
 }
 

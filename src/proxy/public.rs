@@ -96,9 +96,14 @@ impl Public {
 
     /// An answer of our own pages and endpoints.
     async fn serve(&self, session: &mut Session) -> pingora::Result<()> {
-        let body = match read_body(session).await? {
-            Some(body) => body,
-            None => {
+        let body = match read_body(session).await {
+            Ok(Some(body)) => body,
+            Err(error) if is_gone(&error) => return Err(error),
+            Err(_) => {
+                session.as_downstream_mut().set_keepalive(None);
+                return respond::problem(session, &Refusal::Malformed.problem(), &[]).await;
+            }
+            Ok(None) => {
                 let problem = ProblemDetails::new(
                     "body-too-large",
                     413,
@@ -174,7 +179,7 @@ impl Public {
             let head = session.as_downstream().to_h1_raw();
             let target_is_path = head.split(|byte| *byte == b' ').nth(1).is_some_and(|target| target.starts_with(b"/"));
             if !framing::is_plain(&head) || !target_is_path {
-                return Some(malformed());
+                return Some(Refusal::Malformed.problem());
             }
         }
         let expected = self.loopback_host.as_ref()?;
@@ -257,16 +262,6 @@ async fn write_response(
     session.write_response_body(None, true).await
 }
 
-fn malformed() -> ProblemDetails {
-    ProblemDetails::new(
-        "malformed-request",
-        400,
-        "Malformed request",
-        "The request is not one that all servers would read in the same way.",
-        "send a plain path, and say in one way where the body ends",
-    )
-}
-
 #[async_trait]
 impl ProxyHttp for Public {
     type CTX = Context;
@@ -336,8 +331,7 @@ impl ProxyHttp for Public {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        let gone = matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
-        if *error.esource() == ErrorSource::Downstream && gone {
+        if *error.esource() == ErrorSource::Downstream && is_gone(error) {
             return nothing;
         }
         let Some(route) = context.route.clone().filter(|_| session.response_written().is_none()) else {
@@ -377,7 +371,16 @@ impl ProxyHttp for Public {
     }
 }
 
+/// Whether whoever is at the other end does not read anymore.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed)
+}
+
 fn failure(error: &Error) -> Refusal {
+    // A header that `Connection` names and that cannot be left out, or a chunk that is none.
+    if *error.esource() == ErrorSource::Downstream {
+        return Refusal::Malformed;
+    }
     match error.etype() {
         ErrorType::ConnectTimedout
         | ErrorType::ReadTimedout

@@ -1,8 +1,11 @@
 //! What every store must do, as one suite. A new backend passes it before it is used.
 
+mod issuer;
+
 use std::time::Duration;
 
 use super::Store;
+use super::issuer::IssuerStore;
 use super::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens};
 use super::seal::Sealed;
 use crate::base::clock::Timestamp;
@@ -16,13 +19,14 @@ use crate::store::TakenFlow;
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// Runs the whole suite on an empty store.
-pub async fn run(store: impl Store) {
+pub async fn run(store: impl Store + IssuerStore) {
     links_and_flows_are_used_once(&store).await;
     one_connection_per_key(&store).await;
     refreshes_are_compared_by_generation(&store).await;
     interrupted_refreshes_are_found(&store).await;
     due_refreshes_are_listed_by_urgency(&store).await;
     handles_are_listed_and_revoked(&store).await;
+    issuer::run(&store).await;
     store.health().await.expect("healthy");
 }
 

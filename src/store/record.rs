@@ -120,6 +120,25 @@ pub struct RefreshFailure {
     pub state: ConnectionState,
 }
 
+/// A grant that is to be given back to its provider. Its tokens are sealed for the connection that they came from.
+#[derive(Clone, Debug)]
+pub struct RevocationRecord {
+    /// Never reused.
+    pub id: String,
+    /// What the connection was found by.
+    pub key: ConnectionKey,
+    /// Its id.
+    pub connection_id: String,
+    /// The generation that the tokens are sealed for.
+    pub generation: u64,
+    /// The access token.
+    pub access_token: Sealed,
+    /// The refresh token, where there was one.
+    pub refresh_token: Option<Sealed>,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
 /// A flow at rest.
 #[derive(Clone, Debug)]
 pub struct FlowRecord {

@@ -5,6 +5,7 @@ mod connections;
 mod flows;
 mod handles;
 mod issuer;
+mod revocations;
 mod schema;
 
 use std::fs::File;
@@ -26,7 +27,7 @@ use crate::model::grant::{AccessToken, EndReason, Grant, RefreshToken};
 use crate::model::handle::HandleRecord;
 use crate::model::names::{ServerName, Subject};
 use crate::store::issuer::{GrantRecord, IssuerStore, NewTokens, Rotation, StoredCode, StoredDocument};
-use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens};
+use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord};
 use crate::store::seal::Sealed;
 use crate::store::{Store, StoreError, TakenFlow};
 
@@ -137,6 +138,31 @@ impl Store for SqliteStore {
 
     async fn connect(&self, connection: ConnectionRecord, now: Timestamp) -> Result<(), StoreError> {
         self.run(move |db| connections::connect(db, &connection, now)).await
+    }
+
+    async fn disconnect(
+        &self,
+        key: ConnectionKey,
+        revocation: Option<String>,
+        now: Timestamp,
+    ) -> Result<Option<Option<RevocationRecord>>, StoreError> {
+        self.run(move |db| revocations::disconnect(db, &key, revocation.as_deref(), now)).await
+    }
+
+    async fn put_revocation(&self, revocation: RevocationRecord, now: Timestamp) -> Result<(), StoreError> {
+        self.run(move |db| revocations::put(db, &revocation, now)).await
+    }
+
+    async fn revocations_due(&self, now: Timestamp, limit: usize) -> Result<Vec<RevocationRecord>, StoreError> {
+        self.run(move |db| revocations::due(db, now, limit)).await
+    }
+
+    async fn postpone_revocation(&self, id: String, until: Timestamp) -> Result<(), StoreError> {
+        self.run(move |db| revocations::postpone(db, &id, until)).await
+    }
+
+    async fn finish_revocation(&self, id: String) -> Result<(), StoreError> {
+        self.run(move |db| revocations::finish(db, &id)).await
     }
 
     async fn connection(&self, key: ConnectionKey) -> Result<Option<ConnectionRecord>, StoreError> {

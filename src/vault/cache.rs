@@ -1,5 +1,6 @@
 //! What is held in memory for a connection: the token in use, and the refresh under way.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,18 +31,30 @@ pub struct Slot {
     pub key: ConnectionKey,
     /// The refresh under way, if there is one. Locked for moments only, never across an await.
     pub refresh: Mutex<Option<SharedRefresh>>,
+    /// Until then no API's word alone begins a refresh.
+    forced_until: AtomicI64,
     live: ArcSwap<LiveToken>,
 }
 
 impl Slot {
     /// A slot with its first token.
     pub fn new(key: ConnectionKey, live: LiveToken) -> Self {
-        Self { key, refresh: Mutex::new(None), live: ArcSwap::from_pointee(live) }
+        let forced_until = AtomicI64::new(i64::MIN);
+        Self { key, refresh: Mutex::new(None), forced_until, live: ArcSwap::from_pointee(live) }
     }
 
     /// The token in use.
     pub fn live(&self) -> Arc<LiveToken> {
         self.live.load_full()
+    }
+
+    /// Whether an API's word may begin a refresh now; if so, the next one may only `pause` later. Of any number of callers
+    /// one is told so.
+    pub fn may_force(&self, now: Timestamp, pause: Duration) -> bool {
+        let until = self.forced_until.load(Ordering::Acquire);
+        let next = now.plus(pause).as_millis();
+        until <= now.as_millis()
+            && self.forced_until.compare_exchange(until, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Puts a token into use.
@@ -104,6 +117,25 @@ impl LiveToken {
     /// The same token, with its refresh put off because the operator must mend something.
     pub fn postponed(&self, until: Timestamp, reason: String) -> Self {
         Self { refresh_due_at: Some(until), last_failure: Some(Blame::Operator(reason)), ..self.clone() }
+    }
+
+    /// How the last refresh failed, if it did.
+    pub fn last_error(&self) -> Option<String> {
+        match (&self.last_failure, &self.state) {
+            (_, ConnectionState::NeedsReauth { reason }) => Some(reason.clone()),
+            (Some(Blame::Operator(why) | Blame::Passing(why)), _) => Some(why.clone()),
+            (None, _) => None,
+        }
+    }
+
+    /// The same token, taken for expired: an API said so.
+    pub fn expired_at(&self, now: Timestamp) -> Self {
+        Self { expires_at: Some(now), refresh_due_at: Some(now), ..self.clone() }
+    }
+
+    /// Whether the recorded time of the token is over, or was never known.
+    pub fn is_past_expiry(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|expires_at| expires_at <= now)
     }
 
     /// The value of the header that carries the token. Marked sensitive, so that it is never printed.

@@ -22,10 +22,13 @@ use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::model::connection::{ConnectionState, RefreshTrouble};
 use crate::model::token_set::refresh_due_at;
-use crate::oauth::token_request;
 use crate::oauth::token_response::{self, Exchange, TokenReply};
+use crate::oauth::{revoke, token_request};
 use crate::store::StoreError;
-use crate::store::record::{ConnectionRecord, Intent, RefreshFailure, RefreshedTokens, connection_context, field};
+use crate::store::record::{
+    ConnectionRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord, connection_context, field,
+};
+use crate::telemetry::audit::Record;
 use crate::telemetry::health::Part;
 use crate::telemetry::stopwatch::Stopwatch;
 
@@ -77,6 +80,9 @@ impl Vault {
             RefreshResult::Failed(word) => word,
         };
         self.parts.metrics.refreshed(&slot.key.provider, outcome, stopwatch.elapsed().as_secs_f64());
+        let trouble = slot.live().last_error();
+        let reason = trouble.filter(|_| matches!(result, RefreshResult::Failed(_)));
+        self.parts.audit.record(Record { reason, ..Record::of_connection("refresh", outcome, &slot.key) });
         info!(
             operation = "refresh", provider = %slot.key.provider, subject = %slot.key.subject, label = %slot.key.label,
             duration_ms = stopwatch.millis(), outcome, generation = slot.live().generation,
@@ -183,6 +189,7 @@ impl Vault {
                 Ok(true) => break,
                 Ok(false) => {
                     warn!(operation = "refresh", connection = %record.key, "replaced or ended while it was refreshed");
+                    self.give_back_unwanted(record, &tokens).await;
                     return RefreshResult::Overtaken;
                 }
                 // These may be the only copies: they are kept until they can be stored, and not used before.
@@ -198,6 +205,28 @@ impl Vault {
             Ok(Some(stored)) if stored.id == record.id => self.publish(slot, &stored, RefreshResult::Refreshed),
             Ok(_) => RefreshResult::Overtaken,
             Err(error) => self.store_failed(slot, "read", &error).await,
+        }
+    }
+
+    /// Tokens for a connection that was ended while they were fetched are not kept, and not left alive either. Where another
+    /// connection has taken its place, they may belong to the same grant as that one's, and are left alone.
+    async fn give_back_unwanted(&self, record: &ConnectionRecord, tokens: &RefreshedTokens) {
+        let is_ended = matches!(self.parts.store.connection(record.key.clone()).await, Ok(None));
+        let provider = self.parts.providers.get(&record.key.provider);
+        if !is_ended || provider.is_none_or(|provider| revoke::offered(provider).is_none()) {
+            return;
+        }
+        let revocation = RevocationRecord {
+            id: random::identifier(self.parts.random.as_ref(), "v_"),
+            key: record.key.clone(),
+            connection_id: record.id.clone(),
+            generation: record.generation + 1,
+            access_token: tokens.access_token.clone(),
+            refresh_token: tokens.refresh_token.clone(),
+            attempts: 0,
+        };
+        if let Err(error) = self.parts.store.put_revocation(revocation, self.parts.clock.now()).await {
+            error!(operation = "refresh", connection = %record.key, %error, "unwanted tokens cannot be queued for revocation");
         }
     }
 

@@ -12,11 +12,13 @@ use serde_json::{Value, json};
 use sidekey::base::clock::{Clock, SystemClock};
 use sidekey::base::digest::sha256_base64url;
 
-use crate::client::{Answer, form, send};
+use crate::client::{Answer, form, http, send};
 use crate::world::{Setup, World, free_address};
 
 /// Where the clients of these tests are sent back to.
 pub const REDIRECT_URI: &str = "http://127.0.0.1:33418/callback";
+/// The same for clients that are sites on the web.
+pub const WEB_REDIRECT_URI: &str = "https://client.example/callback";
 /// A code verifier of RFC 7636.
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
@@ -105,7 +107,7 @@ impl Front {
     }
 
     pub fn browser(&self, user: &str) -> Browser {
-        Browser { client: self.world.client.clone(), user: user.to_owned(), cookies: BTreeMap::new() }
+        Browser::new(user)
     }
 
     /// Redeems a code in the usual way, with some parameters changed (empty: left out).
@@ -153,6 +155,14 @@ impl Front {
 
     pub async fn stop(self) {
         self.world.stop().await;
+    }
+
+    /// Stops, and leaves the files where they are as long as what is returned lives.
+    pub async fn stop_but_keep(self) -> crate::world::Files {
+        let crate::world::World { simulator, files, sidekey, .. } = self.world;
+        sidekey.stop().await;
+        simulator.stop().await;
+        files
     }
 }
 
@@ -205,6 +215,8 @@ pub struct Browser {
     /// Who agrees at the provider.
     pub user: String,
     pub cookies: BTreeMap<String, String>,
+    /// Values of cookies that it was told to forget.
+    pub spent: Vec<String>,
 }
 
 /// Where a browser came to: a page, or an address that it was sent to and that is not fetched.
@@ -231,11 +243,16 @@ impl Place {
 }
 
 impl Browser {
+    /// The browser of somebody who agrees as `user` at providers.
+    pub fn new(user: &str) -> Self {
+        Self { client: http(), user: user.to_owned(), cookies: BTreeMap::new(), spent: Vec::new() }
+    }
+
     /// Opens an address and follows where it leads, until a page wants something or it is the client's turn.
     pub async fn open(&mut self, url: &str) -> Place {
         let mut url = url.to_owned();
         for _ in 0..20 {
-            if url.starts_with(REDIRECT_URI) {
+            if url.starts_with(REDIRECT_URI) || url.starts_with(WEB_REDIRECT_URI) {
                 return Place::Away(url);
             }
             let answer = self.get(&url).await;
@@ -269,7 +286,7 @@ impl Browser {
             let text = cookie.to_str().expect("text");
             let (name, value) = text.split(';').next().and_then(|pair| pair.split_once('=')).expect("a pair");
             if text.contains("Max-Age=0") {
-                self.cookies.remove(name);
+                self.spent.extend(self.cookies.remove(name));
             } else {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
@@ -342,7 +359,7 @@ pub struct Received {
 }
 
 impl McpServer {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let address = free_address();
         let listener = tokio::net::TcpListener::bind(address).await.expect("bound");
         let server = Self { url: format!("http://{address}/mcp"), state: Arc::default() };
@@ -351,7 +368,7 @@ impl McpServer {
         server
     }
 
-    fn set_egress(&self, url: &str) {
+    pub fn set_egress(&self, url: &str) {
         url.clone_into(&mut self.state.lock().expect("a lock").egress);
     }
 
@@ -375,7 +392,7 @@ async fn serve(State(server): State<McpServer>, method: Method, uri: Uri, header
         Some("api") => {
             let url = format!("{egress}{}", params["path"].as_str().unwrap_or_default());
             let credential = headers.get("authorization").cloned().unwrap_or_else(|| "none".parse().expect("a value"));
-            let answer = send(crate::client::http().get(url).header("authorization", credential)).await;
+            let answer = send(http().get(url).header("authorization", credential)).await;
             let result: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             axum::Json(json!({ "status": answer.status, "body": result })).into_response()
         }

@@ -431,10 +431,11 @@ async fn a_provider_must_prove_who_it_is() {
         let handle = running.handle("alice").await;
         let url = format!("http://{}/quickbooks/v3/company/0/companyinfo/0", running.files.egress);
         let answer = send(http().get(url).bearer_auth(&handle)).await;
-        // The token was issued by the other simulator, so a call that arrives is refused there.
+        // The token was issued by the other simulator, so a call that arrives is refused there, and once more after the
+        // refresh that the refusal brings about.
         let arrived = secure.ledger().profile("quickbooks").counters.api_calls;
         if expected == 200 {
-            assert_eq!((answer.status, arrived), (401, 1), "{}", answer.text());
+            assert_eq!((answer.status, arrived), (401, 2), "{}", answer.text());
         } else {
             assert_eq!((answer.status, arrived), (502, 0), "{name} {trusted}: nothing was sent");
             assert_eq!(answer.json()["type"], "urn:sidekey:error:provider-certificate");

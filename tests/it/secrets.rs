@@ -130,7 +130,7 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
 }
 
 /// What was found, with a little of the surroundings.
-fn leaks(search: &LeakSearch, secrets: &[String], haystack: &[u8]) -> Vec<String> {
+pub fn leaks(search: &LeakSearch, secrets: &[String], haystack: &[u8]) -> Vec<String> {
     let around = |secret: &String| {
         let at = haystack.windows(secret.len()).position(|window| window == secret.as_bytes()).unwrap_or(0);
         String::from_utf8_lossy(&haystack[at.saturating_sub(200)..(at + 60).min(haystack.len())]).into_owned()

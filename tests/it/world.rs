@@ -79,9 +79,13 @@ impl Files {
             } else {
                 format!("apis.{api}")
             };
+            let revoke = match name {
+                "github" => "/api/applications/{client_id}/token",
+                _ => "/revoke",
+            };
             let entry = format!(
                 "extends = \"{name}\"\n[authorize]\nurl = \"{simulator}/{name}/authorize\"\n{more}\n\
-                 [token]\nurl = \"{simulator}/{name}/token\"\n\
+                 [token]\nurl = \"{simulator}/{name}/token\"\n[revoke]\nurl = \"{simulator}/{name}{revoke}\"\n\
                  [{api}]\norigin = \"{simulator}\"\nbase_path = \"/{name}/api\"\n"
             );
             std::fs::write(home.path().join(format!("providers/{name}.toml")), entry).expect("written");

@@ -18,7 +18,7 @@ use crate::config::file::{AccessTokens, ClientTable, ConfigFile, HandleScheme, S
 use crate::model::client::{Client, ClientAuthentication, ClientKeys, ClientKind, SecretVerifier, plain_name};
 use crate::model::issuer_settings::{AccessTokenFormat, DocumentSettings, IssuerSettings, RegistrationSettings};
 use crate::model::names::{ProviderName, ServerName};
-use crate::model::redirect_uri::RedirectUri;
+use crate::model::redirect_uri::{RedirectPolicy, RedirectUri};
 use crate::model::scope::{ScopeMeaning, ScopeSet, Scopes, is_scope};
 use crate::model::server::{HandlePlacement, McpServer, Upstream};
 
@@ -82,7 +82,7 @@ impl Loader<'_> {
             refresh_grace: table.refresh_grace.0,
             code_lifetime: table.code_lifetime.0,
             accept_json: table.accept_json,
-            private_redirect_uris: table.private_redirect_uris.clone(),
+            redirect_policy: redirect_policy(file),
             scopes,
             clients,
             reserved_names: reserved_names(providers),
@@ -311,11 +311,11 @@ impl Loader<'_> {
     }
 
     fn clients(&mut self, file: &ConfigFile) -> Vec<Client> {
-        let client = |(id, table): (&String, &ClientTable)| self.client(id, table, &file.issuer.private_redirect_uris);
+        let client = |(id, table): (&String, &ClientTable)| self.client(id, table, &redirect_policy(file));
         file.clients.iter().filter_map(client).collect()
     }
 
-    fn client(&mut self, id: &str, table: &ClientTable, private: &[String]) -> Option<Client> {
+    fn client(&mut self, id: &str, table: &ClientTable, policy: &RedirectPolicy) -> Option<Client> {
         let key = join("clients", id);
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) || id.starts_with("dyn_") {
@@ -331,7 +331,7 @@ impl Loader<'_> {
         }
         let mut redirect_uris = Vec::new();
         for (index, uri) in table.redirect_uris.iter().enumerate() {
-            match RedirectUri::register(uri, private) {
+            match RedirectUri::register(uri, policy) {
                 Ok(uri) => redirect_uris.push(uri),
                 Err(why) => self.problem(&format!("{key}.redirect_uris[{index}]"), why),
             }
@@ -437,6 +437,11 @@ impl Loader<'_> {
     }
 }
 
+fn redirect_policy(file: &ConfigFile) -> RedirectPolicy {
+    let issuer = &file.issuer;
+    RedirectPolicy { private: issuer.private_redirect_uris.clone(), allow_loopback: issuer.loopback_redirect_uris }
+}
+
 /// Names under which a client that registers itself could pass for somebody that users trust.
 fn reserved_names(providers: &Providers) -> Vec<String> {
     let mut names = vec!["sidekey".to_owned()];
@@ -487,3 +492,6 @@ fn upstream(text: &str, allow_insecure: bool) -> Result<Upstream, Wrong> {
 fn is_upstream_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte))
 }
+
+#[cfg(test)]
+mod tests;

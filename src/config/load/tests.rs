@@ -82,25 +82,27 @@ fn reference(schema: &Value) -> String {
          `sidekey check FILE` reports every problem at once, with line and column.\n",
     );
     table(&mut text, "Top level", schema);
-    inner_tables(&mut text, schema, "", schema);
+    tables(&mut text, schema, "", schema);
     text
 }
 
-/// The tables within one, each followed by those within it; `NAME` stands for names that the operator chooses.
-fn inner_tables(text: &mut String, schema: &Value, before: &str, outer: &Value) {
-    for (name, property) in outer["properties"].as_object().expect("an object") {
-        let named = &property["additionalProperties"];
-        let (inner, after) = if named.is_object() { (named, ".NAME") } else { (property, "") };
+/// One table for each table of the file, those inside others after them.
+fn tables(text: &mut String, schema: &Value, path: &str, table_of: &Value) {
+    for (name, property) in table_of["properties"].as_object().expect("an object") {
+        let (inner, key) = match property["additionalProperties"].is_object() {
+            true => (&property["additionalProperties"], format!("{path}{name}.NAME")),
+            false => (property, format!("{path}{name}")),
+        };
         let Some(definition) = definition(schema, inner) else { continue };
-        let path = format!("{before}{name}{after}");
-        table(text, &format!("`[{path}]`"), definition);
-        inner_tables(text, schema, &format!("{path}."), definition);
+        table(text, &format!("`[{key}]`"), definition);
+        tables(text, schema, &format!("{key}."), definition);
     }
 }
 
 fn definition<'s>(schema: &'s Value, property: &Value) -> Option<&'s Value> {
-    let places = [&property["$ref"], &property["allOf"][0]["$ref"], &property["anyOf"][0]["$ref"]];
-    let name = places.into_iter().find_map(Value::as_str)?.rsplit('/').next()?;
+    let all_of = property["allOf"][0]["$ref"].as_str();
+    let any_of = property["anyOf"][0]["$ref"].as_str();
+    let name = property["$ref"].as_str().or(all_of).or(any_of)?.rsplit('/').next()?;
     schema["definitions"].get(name).filter(|definition| definition["properties"].is_object())
 }
 

@@ -6,6 +6,8 @@ use crate::base::rate_limit::Verdict;
 /// Why a request does not reach the MCP server, or its answer not the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// The request is not one that all servers would read in the same way.
+    Malformed,
     /// It comes from a web page that is not allowed to.
     ForeignOrigin,
     /// The method is not one of MCP's.
@@ -44,6 +46,7 @@ impl Refusal {
     /// The slug of the error type; also the label in metrics.
     pub fn slug(&self) -> &'static str {
         match self {
+            Self::Malformed => "malformed-request",
             Self::ForeignOrigin => "foreign-origin",
             Self::Method => "method-not-allowed",
             Self::TokenInQuery => "token-in-query",
@@ -82,6 +85,12 @@ impl Refusal {
         let again = "try again; a call that changes something may have been carried out";
         let (status, title, detail, next): (u16, &'static str, &str, &str) = match self {
             Self::TooMany(verdict) => return ProblemDetails::too_many_requests(verdict.reset_seconds()),
+            Self::Malformed => (
+                400,
+                "Malformed request",
+                "The request is not one that all servers would read in the same way.",
+                "send a plain path, say in one way where the body ends, and name no other header in Connection",
+            ),
             Self::ForeignOrigin => (
                 403,
                 "Foreign origin",

@@ -7,8 +7,11 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// One step each; never changed once released, only added to. The position of a step is the schema version after it.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_connections.sql"), include_str!("migrations/0002_issuer.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_connections.sql"),
+    include_str!("migrations/0002_issuer.sql"),
+    include_str!("migrations/0003_revocations.sql"),
+];
 
 /// Opens the file: write-ahead log, every commit synced to disk, foreign keys checked.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {

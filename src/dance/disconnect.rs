@@ -1,0 +1,139 @@
+//! Journey J6: a subject is disconnected. Here that is so at once; the provider is told as soon as it listens.
+//!
+//! The tokens move, sealed as they are, from the connection to a queue in the same step that ends it. From there the grant
+//! is given back, again and again if need be, also after a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::Dance;
+use crate::base::backoff::after_failure;
+use crate::base::random;
+use crate::base::secret::Secret;
+use crate::catalogue::Provider;
+use crate::model::connection::ConnectionKey;
+use crate::oauth::revoke::{self, Revoked};
+use crate::store::StoreError;
+use crate::store::record::{RevocationRecord, connection_context, field};
+use crate::telemetry::audit::Record;
+
+/// What became of the grant at the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// The provider has ended it.
+    Done,
+    /// The provider could not be told yet; it is tried again.
+    Queued,
+    /// The provider offers no way to end it, or only one that would end more.
+    NotOffered,
+}
+
+impl Revocation {
+    /// The word for it in JSON and logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Queued => "queued",
+            Self::NotOffered => "not_offered",
+        }
+    }
+}
+
+/// So many are tried in one go.
+const BATCH: usize = 64;
+/// The queue is looked at so often.
+const PAUSE: Duration = Duration::from_secs(5);
+/// A provider that has not listened for so many tries (a month of them) will not.
+const MOST_ATTEMPTS: u32 = 4_500;
+
+impl Dance {
+    /// Ends a connection; `None` if there is none.
+    pub async fn disconnect(self: &Arc<Self>, key: &ConnectionKey) -> Result<Option<Revocation>, StoreError> {
+        let provider = self.provider(&key.provider).filter(|provider| revoke::offered(provider).is_some());
+        let id = provider.map(|_| random::identifier(self.parts.random.as_ref(), "v_"));
+        let now = self.parts.clock.now();
+        let ended = self.parts.store.disconnect(key.clone(), id, now).await?;
+        self.parts.vault.forget(key);
+        let Some(queued) = ended else { return Ok(None) };
+        let revocation = match queued {
+            // In a task of its own: whoever asked may go away.
+            Some(record) => {
+                let (dance, under_way) = (Arc::clone(self), self.parts.vault.work_under_way());
+                let task = tokio::spawn(async move {
+                    let _under_way = under_way;
+                    dance.give_back(&record).await
+                });
+                task.await.unwrap_or(Revocation::Queued)
+            }
+            None => Revocation::NotOffered,
+        };
+        info!(
+            operation = "disconnect", provider = %key.provider, subject = %key.subject, label = %key.label,
+            outcome = revocation.word(),
+        );
+        self.parts.audit.record(Record::of_connection("disconnect", revocation.word(), key));
+        Ok(Some(revocation))
+    }
+
+    /// Gives back what is queued, until the future is dropped.
+    pub async fn work_on_revocations(self: Arc<Self>) {
+        loop {
+            match self.parts.store.revocations_due(self.parts.clock.now(), BATCH).await {
+                Ok(due) => {
+                    for record in due {
+                        let _under_way = self.parts.vault.work_under_way();
+                        self.give_back(&record).await;
+                    }
+                }
+                Err(error) => warn!(operation = "revoke", %error, "the queue cannot be read"),
+            }
+            self.parts.clock.sleep(PAUSE).await;
+        }
+    }
+
+    async fn give_back(&self, record: &RevocationRecord) -> Revocation {
+        let outcome = match self.provider(&record.key.provider) {
+            Some(provider) => self.ask(provider, record).await,
+            None => Revoked::NotYet("the provider is not configured".to_owned()),
+        };
+        let (done, why) = match outcome {
+            Revoked::Done => (true, "done".to_owned()),
+            Revoked::Unknown => (true, "the provider does not know it anymore".to_owned()),
+            Revoked::NotYet(why) => (record.attempts >= MOST_ATTEMPTS, why),
+        };
+        let kept = if done {
+            self.parts.store.finish_revocation(record.id.clone()).await
+        } else {
+            let wait = after_failure(record.attempts.saturating_add(1), self.parts.random.as_ref());
+            self.parts.store.postpone_revocation(record.id.clone(), self.parts.clock.now().plus(wait)).await
+        };
+        if let Err(error) = kept {
+            warn!(operation = "revoke", %error, "the outcome is not kept; it is tried again");
+        }
+        let outcome = if done { "done" } else { "queued" };
+        let reason = Some(why.clone());
+        self.parts.audit.record(Record { reason, ..Record::of_connection("revoke", outcome, &record.key) });
+        info!(operation = "revoke", connection = %record.key, attempt = record.attempts + 1, outcome = why);
+        if done { Revocation::Done } else { Revocation::Queued }
+    }
+
+    async fn ask(&self, provider: &Provider, record: &RevocationRecord) -> Revoked {
+        let Some(call) = revoke::offered(provider) else { return Revoked::Unknown };
+        let open = |field, sealed| {
+            let context = connection_context(&record.key, &record.connection_id, field, record.generation);
+            self.parts.sealer.open(&context, sealed)
+        };
+        let access = open(field::ACCESS_TOKEN, &record.access_token);
+        let refresh: Option<Result<Secret, _>> =
+            record.refresh_token.as_ref().map(|sealed| open(field::REFRESH_TOKEN, sealed));
+        let (Ok(access), Ok(refresh)) = (access, refresh.transpose()) else {
+            return Revoked::NotYet("its tokens cannot be opened".to_owned());
+        };
+        match self.parts.http.send(revoke::request(provider, call, &access, refresh.as_ref())).await {
+            Ok(reply) => revoke::read(call, &reply),
+            Err(error) => Revoked::NotYet(error.to_string()),
+        }
+    }
+}

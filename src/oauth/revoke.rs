@@ -1,0 +1,139 @@
+//! Giving a grant back (RFC 7009), in the provider's own shape.
+
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::token_request::{Parameters, authenticate, media_type};
+use crate::base::http::{Request, Response};
+use crate::base::secret::Secret;
+use crate::catalogue::entry::{Cascade, ClientAuthentication, TokenCall};
+use crate::catalogue::{Provider, template};
+
+/// How a provider takes a grant back, where it does so without ending more than that.
+pub fn offered(provider: &Provider) -> Option<&TokenCall> {
+    provider.entry.revoke.as_ref().filter(|call| call.cascades != Some(Cascade::AllAppsOfUser))
+}
+
+/// The request that gives back what these tokens stand for. Where a provider wants the refresh token and there is none, the
+/// access token has to do.
+pub fn request(provider: &Provider, call: &TokenCall, access: &Secret, refresh: Option<&Secret>) -> Request {
+    let value_of = |name: &str| match name {
+        "access_token" => Some(access.expose()),
+        "refresh_token" => Some(refresh.unwrap_or(access).expose()),
+        "client_id" => Some(provider.client.id.as_str()),
+        "client_secret" => provider.client.secret.as_ref().map(Secret::expose),
+        _ => None,
+    };
+    let mut parameters = Parameters::default();
+    for (name, value) in &call.body {
+        parameters.push(name, &Zeroizing::new(template::fill(value, value_of)));
+    }
+    let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
+    headers.insert(CONTENT_TYPE, media_type(call.request_format));
+    for (name, value) in &call.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            headers.insert(name, value);
+        }
+    }
+    if call.client_authentication == ClientAuthentication::Bearer {
+        let text = Zeroizing::new(format!("Bearer {}", access.expose()));
+        if let Ok(mut value) = HeaderValue::from_str(&text) {
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+    } else if call.client_authentication != ClientAuthentication::None {
+        authenticate(provider, Some(call.client_authentication), &mut headers, &mut parameters);
+    }
+    let mut url = call.url.url().clone();
+    for (name, value) in &call.query {
+        url.query_pairs_mut().append_pair(name, &template::fill(value, value_of));
+    }
+    // Nothing but the query was added to a URL that was safe.
+    let url = url.as_str().parse().unwrap_or_else(|_| call.url.clone());
+    let method = call.method.parse().unwrap_or(Method::POST);
+    Request { method, url, headers, body: parameters.encode(call.request_format) }
+}
+
+/// What a reply to it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// It is gone.
+    Done,
+    /// The provider says that there was nothing to end, which is as good.
+    Unknown,
+    /// Ask again later.
+    NotYet(String),
+}
+
+/// Reads the reply.
+pub fn read(call: &TokenCall, reply: &Response) -> Revoked {
+    let status = reply.status.as_u16();
+    if call.ok_status.contains(&status) {
+        let said = call
+            .ok
+            .as_deref()
+            .and_then(|place| serde_json::from_slice::<Value>(&reply.body).ok()?.pointer(place).cloned());
+        return match (&call.ok, said) {
+            (Some(_), Some(Value::Bool(true))) | (None, _) => Revoked::Done,
+            _ => Revoked::NotYet(format!("HTTP {status} that does not say that it is done")),
+        };
+    }
+    match status {
+        // A token that the provider does not know (anymore): RFC 7009 would have it answer 200, not all do.
+        400 | 404 | 410 | 422 => Revoked::Unknown,
+        _ => Revoked::NotYet(format!("HTTP {status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::provider::tests::provider;
+
+    fn revocation(name: &str, refresh: Option<&str>) -> Request {
+        let provider = provider(name);
+        let call = offered(&provider).expect("offered").clone();
+        request(&provider, &call, &Secret::new("at"), refresh.map(Secret::new).as_ref())
+    }
+
+    fn body(request: &Request) -> &str {
+        std::str::from_utf8(&request.body).expect("text")
+    }
+
+    #[test]
+    fn every_provider_in_its_own_shape() {
+        let quickbooks = revocation("quickbooks", Some("rt"));
+        assert_eq!((body(&quickbooks), quickbooks.headers.contains_key(AUTHORIZATION)), ("{\"token\":\"rt\"}", true));
+        let github = revocation("github", Some("rt"));
+        assert_eq!((github.method.as_str(), body(&github)), ("DELETE", "{\"access_token\":\"at\"}"));
+        assert!(github.url.url().path().ends_with("/applications/client-1/token"));
+        let google = revocation("google", None);
+        assert_eq!((body(&google), google.headers.contains_key(AUTHORIZATION)), ("token=at", false));
+        assert_eq!(body(&revocation("gitlab", Some("rt"))), "token=rt&client_id=client-1&client_secret=s3cret%2F%2B");
+    }
+
+    #[test]
+    fn what_would_end_more_than_the_grant_is_not_offered() {
+        assert!(offered(&provider("microsoft")).is_none());
+    }
+
+    #[test]
+    fn replies_are_done_unknown_or_not_yet() {
+        let provider = provider("quickbooks");
+        let call = offered(&provider).expect("offered");
+        let reply = |status: u16| Response {
+            status: http::StatusCode::from_u16(status).expect("a status"),
+            headers: HeaderMap::new(),
+            body: Zeroizing::default(),
+        };
+        assert_eq!(read(call, &reply(200)), Revoked::Done);
+        for gone in [400, 404] {
+            assert_eq!(read(call, &reply(gone)), Revoked::Unknown);
+        }
+        for not_yet in [302, 401, 403, 429, 500, 503] {
+            assert!(matches!(read(call, &reply(not_yet)), Revoked::NotYet(_)), "{not_yet}");
+        }
+    }
+}

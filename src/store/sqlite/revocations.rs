@@ -1,0 +1,96 @@
+//! Grants that are to be given back, in SQLite.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::connections::{key, readable};
+use crate::base::clock::Timestamp;
+use crate::model::connection::ConnectionKey;
+use crate::store::record::RevocationRecord;
+use crate::store::seal::Sealed;
+
+pub fn disconnect(
+    db: &mut Connection,
+    connection: &ConnectionKey,
+    revocation: Option<&str>,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Option<RevocationRecord>>> {
+    let transaction = db.transaction()?;
+    let sql = "SELECT id FROM connections WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND deleted_at IS NULL";
+    let (subject, provider, label) =
+        (connection.subject.as_str(), connection.provider.as_str(), connection.label.as_str());
+    let id: Option<String> = transaction.query_row(sql, [subject, provider, label], |row| row.get(0)).optional()?;
+    let Some(id) = id else { return Ok(None) };
+    if let Some(revocation) = revocation {
+        transaction.execute(
+            "INSERT INTO revocations (id, subject, provider, label, connection_id, generation, access_token_sealed,
+               refresh_token_sealed, due_at, created_at)
+             SELECT ?1, subject, provider, label, id, generation, access_token_sealed, refresh_token_sealed, ?2, ?2
+             FROM connections WHERE id = ?3",
+            params![revocation, now.as_millis(), id],
+        )?;
+    }
+    // The row stays for the history; what could still be used does not.
+    transaction.execute(
+        "UPDATE connections SET deleted_at = ?2, state = 'disconnected', state_reason = 'disconnected',
+           access_token_sealed = x'', refresh_token_sealed = NULL, previous_refresh_token_sealed = NULL,
+           refresh_due_at = NULL
+         WHERE id = ?1",
+        params![id, now.as_millis()],
+    )?;
+    let record = match revocation {
+        Some(revocation) => {
+            Some(transaction.query_row("SELECT * FROM revocations WHERE id = ?1", [revocation], record)?)
+        }
+        None => None,
+    };
+    transaction.commit()?;
+    Ok(Some(record))
+}
+
+pub fn put(db: &Connection, record: &RevocationRecord, now: Timestamp) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO revocations (id, subject, provider, label, connection_id, generation, access_token_sealed,
+           refresh_token_sealed, due_at, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
+        params![
+            record.id,
+            record.key.subject.as_str(),
+            record.key.provider.as_str(),
+            record.key.label.as_str(),
+            record.connection_id,
+            i64::try_from(record.generation).unwrap_or(i64::MAX),
+            record.access_token.as_bytes(),
+            record.refresh_token.as_ref().map(Sealed::as_bytes),
+            now.as_millis()
+        ],
+    )
+    .map(|_| ())
+}
+
+pub fn due(db: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<RevocationRecord>> {
+    let mut statement = db.prepare("SELECT * FROM revocations WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let records = statement.query_map(params![now.as_millis(), limit], record)?;
+    readable(records)
+}
+
+pub fn postpone(db: &Connection, id: &str, until: Timestamp) -> rusqlite::Result<()> {
+    let sql = "UPDATE revocations SET attempts = attempts + 1, due_at = ?2 WHERE id = ?1";
+    db.execute(sql, params![id, until.as_millis()]).map(|_| ())
+}
+
+pub fn finish(db: &Connection, id: &str) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM revocations WHERE id = ?1", [id]).map(|_| ())
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<RevocationRecord> {
+    Ok(RevocationRecord {
+        id: row.get("id")?,
+        key: key(row)?,
+        connection_id: row.get("connection_id")?,
+        generation: u64::try_from(row.get::<_, i64>("generation")?).unwrap_or(0),
+        access_token: Sealed::from_bytes(row.get("access_token_sealed")?),
+        refresh_token: row.get::<_, Option<Vec<u8>>>("refresh_token_sealed")?.map(Sealed::from_bytes),
+        attempts: row.get("attempts")?,
+    })
+}
