@@ -9,7 +9,9 @@ mod check;
 mod journey;
 mod mcp_client;
 mod mcp_server;
+mod narrator;
 mod processes;
+mod stay;
 
 use std::process::ExitCode;
 

@@ -69,12 +69,12 @@ impl Server {
         let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let answer = self.client.call(method, &url, &headers, body).await?;
-        self.record(answer.headers.as_bytes());
+        self.record(format!("{:?}", answer.headers).as_bytes());
         self.record(&answer.body);
         if answer.status != 200 {
-            return Err(format!("the API answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body)));
+            return Err(format!("the API answered {}: {}", answer.status, answer.text()));
         }
-        serde_json::from_slice(&answer.body).map_err(text)
+        answer.json()
     }
 
     async fn tool(&self, name: &str) -> Result<Value, String> {

@@ -81,6 +81,12 @@ impl World {
         serde_json::from_slice(&output.stdout).map_err(text)
     }
 
+    /// What happened at the simulated provider.
+    pub async fn ledger(&self) -> Result<Value, String> {
+        let ledger = Browser::new()?.get(&format!("{}/control/ledger", self.simulator)).await?.json()?;
+        Ok(ledger["profiles"]["quickbooks"].clone())
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.directory.join("sidekey.toml")
