@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -64,6 +66,8 @@ impl World {
     /// Starts the MCP server with what it needs: a base URL and, where a token is expected, a handle.
     pub async fn start_mcp_server(&mut self, handle: &str) -> Result<String, String> {
         let mut server = command("process:mcp-server");
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(text)?;
+        server.stdin(Stdio::from(OwnedFd::from(listener)));
         server.env("QUICKBOOKS_BASE_URL", format!("{}/quickbooks", self.egress)).env("QUICKBOOKS_TOKEN", handle);
         let (server, ready) = spawn_until_ready(server).await?;
         self.children.push(server);
