@@ -1,4 +1,5 @@
-//! Just enough of a browser: it follows redirects when asked to, and keeps cookies for each host and port.
+//! Just enough of a browser: it follows redirects and refreshes when asked to, fills in forms, and keeps cookies for each
+//! host and port.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,6 +9,7 @@ use reqwest::header::{HeaderMap, LOCATION};
 use serde_json::Value;
 use url::Url;
 
+use crate::page::{self, Form};
 use crate::processes::text;
 
 /// An answer, complete.
@@ -42,9 +44,10 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(text)
     }
 
-    /// Where a redirect leads.
+    /// Where it leads at once: by a redirect, or by a refresh.
     pub fn next(&self) -> Option<Url> {
-        self.url.join(self.headers.get(LOCATION)?.to_str().ok()?).ok()
+        let location = self.headers.get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        self.url.join(&location.or_else(|| page::refresh(&self.text()))?).ok()
     }
 }
 
@@ -53,7 +56,9 @@ type Cookies = BTreeMap<String, BTreeMap<String, String>>;
 /// A browser, or any other HTTP client that does as it is told.
 pub struct Browser {
     client: reqwest::Client,
+    user: Option<String>,
     cookies: Mutex<Cookies>,
+    history: Mutex<Vec<Url>>,
 }
 
 impl Browser {
@@ -63,7 +68,12 @@ impl Browser {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
         let client = client.timeout(Duration::from_secs(30)).build().map_err(text)?;
-        Ok(Self { client, cookies: Mutex::default() })
+        Ok(Self { client, user: None, cookies: Mutex::default(), history: Mutex::default() })
+    }
+
+    /// One of a person, who says this name to the simulated provider.
+    pub fn of(user: &str) -> Result<Self, String> {
+        Ok(Self { user: Some(user.to_owned()), ..Self::new()? })
     }
 
     /// Fetches a page.
@@ -94,13 +104,33 @@ impl Browser {
         self.send(request, url).await
     }
 
+    /// Presses a button of the form on a page, and goes on to the end.
+    pub async fn press(&self, page: &Answer, button: &str) -> Result<Answer, String> {
+        let form = Form::sent_by(&page.text(), button);
+        let form = form.ok_or_else(|| format!("{} has no form: {}", page.url, page.text()))?;
+        let fields: Vec<_> = form.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let action = page.url.join(&form.action).map_err(text)?;
+        self.follow(self.post_form(action.as_str(), &fields).await?).await
+    }
+
     /// Goes on to the end.
     pub async fn follow(&self, mut answer: Answer) -> Result<Answer, String> {
         for _ in 0..10 {
-            let Some(url) = answer.next() else { return Ok(answer) };
+            let Some(mut url) = answer.next() else { return Ok(answer) };
+            self.history.lock().unwrap_or_else(PoisonError::into_inner).push(url.clone());
+            if let Some(user) = self.user.as_deref().filter(|_| url.path() == "/quickbooks/authorize") {
+                url.query_pairs_mut().append_pair("simulated_user", user);
+            }
             answer = self.get(url.as_str()).await?;
         }
         Err("too many redirects".to_owned())
+    }
+
+    /// Where it was led to on a site, without queries.
+    pub fn led_to(&self, site: &str) -> Option<String> {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = history.iter().find(|url| url.as_str().starts_with(site));
+        found.map(|url| format!("{}{}", url.origin().ascii_serialization(), url.path()))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, url: &str) -> Result<Answer, String> {

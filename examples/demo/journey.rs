@@ -1,4 +1,4 @@
-//! The journey, step by step.
+//! The journeys, step by step.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use crate::browser::Browser;
 use crate::mcp_client::McpClient;
 use crate::narrator::{Narrator, answer};
+use crate::people::Outcome;
 use crate::processes::{SUBJECT, World, pause, text};
-use crate::{Arguments, Plant, check, stay};
+use crate::{Arguments, Plant, check, people, stay};
 
-/// Walks the journey; `true` if all was as it should be.
+/// Walks the journeys; `true` if all was as it should be.
 pub async fn walk(arguments: &Arguments) -> Result<bool, String> {
     let narrator = Narrator { quiet: arguments.json };
     let stop = stay::stop_signal()?;
@@ -35,15 +36,17 @@ pub async fn walk(arguments: &Arguments) -> Result<bool, String> {
             format!("its token:    {}…   (a handle, worthless anywhere else)", &handle[..16]),
         ],
     );
-    let client = McpClient::connect(&format!("{server}/mcp")).await?;
+    let client = McpClient::connect(&format!("{server}/mcp"), None).await?;
     let realm_id_rewritten = call_tools(&narrator, &world, &client).await?;
     if arguments.once {
         let refreshed_twice = wait_for_refreshes(&narrator, &world, &client).await?;
-        plant(arguments, &world, &server).await?;
-        let kept = finish(&narrator, &world, &server, realm_id_rewritten).await;
+        let people = people::walk(&narrator, &world).await?;
+        plant(arguments, &world, &server, &people).await?;
+        let kept = finish(&narrator, &world, &server, realm_id_rewritten, &people).await;
         world.stop().await;
         return kept.map(|kept| kept && refreshed_twice);
     }
+    people::walk(&narrator, &world).await?;
     stay::stay(&narrator, world, stop).await.map(|()| true)
 }
 
@@ -51,7 +54,7 @@ pub async fn walk(arguments: &Arguments) -> Result<bool, String> {
 async fn connect(narrator: &Narrator, world: &World) -> Result<(), String> {
     let link = world.sidekey(&["connect", "quickbooks", "--subject", SUBJECT]).await?;
     let link = link["url"].as_str().ok_or("no link")?.to_owned();
-    let browser = Browser::new()?;
+    let browser = Browser::of(SUBJECT)?;
     let page = browser.get(&link).await?;
     let begun = browser.post_form(&link, &[]).await?;
     let consent = begun.next().ok_or("the connect link did not lead to the provider")?;
@@ -111,9 +114,16 @@ async fn wait_for_refreshes(narrator: &Narrator, world: &World, client: &McpClie
 }
 
 /// Checks the promises; `true` if all were kept.
-async fn finish(narrator: &Narrator, world: &World, server: &str, realm_id_rewritten: bool) -> Result<bool, String> {
+async fn finish(
+    narrator: &Narrator,
+    world: &World,
+    server: &str,
+    realm_id_rewritten: bool,
+    people: &Outcome,
+) -> Result<bool, String> {
     let counters = world.ledger().await?["counters"].clone();
     let tokens = check::tokens(&world.simulator).await?;
+    let all = [tokens.as_slice(), people.tokens.as_slice()].concat();
     let result = json!({
         "connected": true,
         "realm_id_rewritten": realm_id_rewritten,
@@ -121,22 +131,31 @@ async fn finish(narrator: &Narrator, world: &World, server: &str, realm_id_rewri
         "api_calls_ok": counters["api_calls_ok"],
         "refreshes": counters["refreshes_ok"],
         "token_seen_by_mcp_server": check::seen_by_mcp_server(server, &tokens).await?,
-        "plaintext_on_disk": check::on_disk(&world.directory, &tokens)?,
+        "plaintext_on_disk": check::on_disk(&world.directory, &all)?,
+        "users": people.users,
+        "each_user_saw_own_company": people.each_saw_own_company,
+        "mcp_token_seen_by_mcp_server": check::seen_by_mcp_server(server, &people.tokens).await?,
     });
     narrator.step(
-        &format!("Searched for all {} tokens, codes and secrets in the provider's ledger", tokens.len()),
+        &format!(
+            "Searched for all {} tokens, codes and secrets in the provider's ledger, and {} of the MCP clients",
+            tokens.len(),
+            people.tokens.len()
+        ),
         &[
             format!("in everything the MCP server received: {}", found(&result["token_seen_by_mcp_server"])),
+            format!("  those of the MCP clients:            {}", found(&result["mcp_token_seen_by_mcp_server"])),
             format!("in every file of Sidekey:              {}", found(&result["plaintext_on_disk"])),
         ],
     );
     narrator.say("");
     answer(&result);
     let all_calls_answered = result["api_calls"] == result["api_calls_ok"] && result["api_calls"] != json!(0);
-    Ok(all_calls_answered
-        && realm_id_rewritten
-        && result["token_seen_by_mcp_server"] == json!(false)
-        && result["plaintext_on_disk"] == json!(false))
+    let nothing_found = ["token_seen_by_mcp_server", "mcp_token_seen_by_mcp_server", "plaintext_on_disk"]
+        .iter()
+        .all(|place| result[place] == json!(false));
+    let people_are_kept_apart = people.users == people::PEOPLE.len() && people.each_saw_own_company;
+    Ok(all_calls_answered && realm_id_rewritten && people_are_kept_apart && nothing_found)
 }
 
 fn found(value: &Value) -> &'static str {
@@ -144,11 +163,12 @@ fn found(value: &Value) -> &'static str {
 }
 
 /// Puts a token where it must not be.
-async fn plant(arguments: &Arguments, world: &World, server: &str) -> Result<(), String> {
+async fn plant(arguments: &Arguments, world: &World, server: &str, people: &Outcome) -> Result<(), String> {
     let Some(place) = arguments.plant else { return Ok(()) };
-    let token = check::tokens(&world.simulator).await?.into_iter().next().ok_or("no token to plant")?;
+    let tokens = if place == Plant::McpToken { people.tokens.clone() } else { check::tokens(&world.simulator).await? };
+    let token = tokens.into_iter().next().ok_or("no token to plant")?;
     match place {
-        Plant::McpServer => {
+        Plant::McpServer | Plant::McpToken => {
             let url = format!("{server}/received");
             Browser::new()?.call("POST", &url, &[], token.into_bytes()).await.map(|_| ())
         }

@@ -11,17 +11,28 @@ use crate::processes::text;
 pub struct McpClient {
     http: Browser,
     url: String,
+    token: Option<String>,
     requests: AtomicU64,
 }
 
 impl McpClient {
     /// Greets the server.
-    pub async fn connect(url: &str) -> Result<Self, String> {
-        let client = Self { http: Browser::new()?, url: url.to_owned(), requests: AtomicU64::new(0) };
+    pub async fn connect(url: &str, token: Option<&str>) -> Result<Self, String> {
+        let client = Self::new(url, token)?;
         result(&client.greet().await?)?;
         let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
         client.post(&initialized).await?.success()?;
         Ok(client)
+    }
+
+    /// Greets the server without a token: what it answers.
+    pub async fn knock(url: &str) -> Result<Answer, String> {
+        Self::new(url, None)?.greet().await
+    }
+
+    fn new(url: &str, token: Option<&str>) -> Result<Self, String> {
+        let token = token.map(str::to_owned);
+        Ok(Self { http: Browser::new()?, url: url.to_owned(), token, requests: AtomicU64::new(0) })
     }
 
     async fn greet(&self) -> Result<Answer, String> {
@@ -46,7 +57,9 @@ impl McpClient {
     }
 
     async fn post(&self, message: &Value) -> Result<Answer, String> {
-        let headers = [("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+        let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let mut headers = vec![("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+        headers.extend(authorization.as_ref().map(|value| ("authorization", value.as_str())));
         self.http.call("POST", &self.url, &headers, message.to_string().into_bytes()).await
     }
 }
