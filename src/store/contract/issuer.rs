@@ -79,7 +79,7 @@ fn tokens(grant_id: &str, number: u8) -> NewTokens {
     let grant_id = grant_id.to_owned();
     let scopes = ScopeSet::from(["mcp".to_owned()]);
     let access = AccessToken { grant_id: grant_id.clone(), scopes, issued_at: NOW, expires_at: later(3600) };
-    let refresh = RefreshToken { grant_id, issued_at: NOW, expires_at: later(7200) };
+    let refresh = RefreshToken { grant_id, issued_at: NOW, expires_at: later(7200), replaced_at: None };
     NewTokens { access: ([number; 32], access), refresh: ([number.wrapping_add(100); 32], refresh) }
 }
 
