@@ -47,7 +47,7 @@ const SPECIAL: [&str; 31] = [
 /// Whether an address belongs to the public Internet.
 pub fn is_public(address: IpAddr) -> bool {
     let special = |block: &&str| block.parse::<IpNet>().expect("the table is read by a test").contains(&address);
-    !SPECIAL.iter().any(|block| special(block)) && !is_isatap(address)
+    !SPECIAL.iter().any(special) && !is_isatap(address)
 }
 
 /// ISATAP (RFC 5214) carries an IPv4 address, which may be a private one, behind any prefix.
