@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
 
 mod admin_client;
+mod audit;
 mod check;
 mod clients;
 mod connect;
@@ -56,6 +57,8 @@ enum Command {
     /// Grants: which MCP clients act for whom.
     #[command(subcommand)]
     Grants(grants::Command),
+    /// Show what was done: one line for every OAuth operation.
+    Audit(audit::Arguments),
     /// Show all connections and how they stand.
     Status(status::Arguments),
 }
@@ -99,6 +102,7 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
         Command::Handle(command) => handle::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Grants(command) => grants::run(&command),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
     };
     match done {

@@ -33,6 +33,7 @@ use crate::oauth::authorize_url::{Question, authorize_url};
 use crate::store::Store;
 use crate::store::record::{FlowRecord, verifier_context};
 use crate::store::seal::Sealer;
+use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::vault::Vault;
 
@@ -60,6 +61,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What was done.
+    pub audit: Arc<Audit>,
 }
 
 /// Connects subjects to providers.

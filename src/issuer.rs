@@ -36,6 +36,7 @@ use crate::model::server::McpServer;
 use crate::store::StoreError;
 use crate::store::issuer::IssuerStore;
 use crate::store::seal::Sealer;
+use crate::telemetry::audit::Audit;
 
 pub use client_auth::Credentials;
 pub use client_document::DocumentError;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// What grants need outside.
     pub liveness: Arc<dyn GrantLiveness>,
+    /// What was done.
+    pub audit: Arc<Audit>,
 }
 
 /// The authorization server.

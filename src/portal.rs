@@ -123,5 +123,7 @@ fn for_programs() -> Router<PublicState> {
         .route("/revoke", post(oauth::revoke))
         .route("/oauth/revoke", post(oauth::revoke))
         .route("/introspect", post(oauth::introspect))
+        // Here and not at the end only, so that the layer below is around it: what it answers are preflights most of all.
+        .method_not_allowed_fallback(oauth::other_method)
         .layer(axum::middleware::from_fn(cors::for_programs))
 }

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::config::Settings;
 use crate::telemetry::health::Part;
 
-pub use compose::{Environment, World};
+pub use compose::{DOCUMENT_LIMITS, Environment, World};
 use listeners::Listeners;
 
 /// Why the server does not start.
@@ -115,6 +115,7 @@ impl Running {
                 "exchanges were cut off; they are in doubt"
             );
         }
+        self.world.audit.close();
         self.probes.abort();
         // The port is free once the task has really ended.
         let _ = self.probes.await;

@@ -28,6 +28,7 @@ use crate::model::token_set::{Freshness, RefreshAhead};
 use crate::store::Store;
 use crate::store::record::ConnectionRecord;
 use crate::store::seal::Sealer;
+use crate::telemetry::audit::Audit;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -93,6 +94,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Told when a result cannot be stored.
     pub health: Arc<Health>,
+    /// What was done.
+    pub audit: Arc<Audit>,
 }
 
 /// The current access token of every connection.

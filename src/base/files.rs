@@ -50,11 +50,18 @@ pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Opens, or creates (0600), a file that is ours alone.
 pub fn open_private(path: &Path) -> io::Result<File> {
+    open_ours(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
+}
+
+/// The same for a file that is only ever appended to.
+pub fn append_private(path: &Path) -> io::Result<File> {
+    open_ours(path, OpenOptions::new().append(true).create(true))
+}
+
+fn open_ours(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Never through a symbolic link: it could lead anywhere.
     let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
-    let file = options.open(path)?;
+    let file = options.mode(0o600).custom_flags(no_follow).open(path)?;
     private_file(path)?;
     Ok(file)
 }

@@ -22,6 +22,7 @@ use crate::oauth::token_request;
 use crate::oauth::token_response::{self, Exchange, TokenReply, Verdict};
 use crate::store::TakenFlow;
 use crate::store::record::{ConnectionRecord, FlowRecord, connection_context, field, verifier_context};
+use crate::telemetry::audit;
 use crate::telemetry::stopwatch::Stopwatch;
 
 /// The query of a callback, decoded, in the order in which it came.
@@ -91,6 +92,7 @@ impl Dance {
             sign_in = flow.as_ref().is_some_and(|flow| flow.purpose.subject().is_none()),
             duration_ms = stopwatch.millis(), outcome,
         );
+        self.parts.audit.record(audit_record(&result, flow.as_ref(), provider, outcome));
         let spent_cookie = flow.as_ref().map(|flow| cookie_name(flow.id));
         Returned { continuation: flow.map(|flow| flow.continuation), spent_cookie, result }
     }
@@ -283,6 +285,22 @@ impl Dance {
             key,
         }
     }
+}
+
+/// Who tried to connect what, as far as it is known, and how it ended.
+fn audit_record(
+    result: &Result<Connected, CallbackError>,
+    flow: Option<&Flow>,
+    provider: &ProviderName,
+    outcome: &str,
+) -> audit::Record {
+    let operation = match flow {
+        Some(flow) if flow.purpose.subject().is_none() => "sign_in",
+        _ => "connect",
+    };
+    let known = flow.and_then(|flow| flow.purpose.subject());
+    let subject = result.as_ref().map(|connected| &connected.key.subject).ok().or(known).cloned();
+    audit::Record { subject, provider: Some(provider.clone()), ..audit::Record::new(operation, outcome) }
 }
 
 /// RFC 9207 section 2.4: what is sent must be right, and what is advertised must be sent.

@@ -17,6 +17,7 @@ use crate::model::connection::ConnectionKey;
 use crate::oauth::revoke::{self, Revoked};
 use crate::store::StoreError;
 use crate::store::record::{RevocationRecord, connection_context, field};
+use crate::telemetry::audit::Record;
 
 /// What became of the grant at the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,7 @@ impl Dance {
             operation = "disconnect", provider = %key.provider, subject = %key.subject, label = %key.label,
             outcome = revocation.word(),
         );
+        self.parts.audit.record(Record::of_connection("disconnect", revocation.word(), key));
         Ok(Some(revocation))
     }
 
@@ -110,6 +112,9 @@ impl Dance {
         if let Err(error) = kept {
             warn!(operation = "revoke", %error, "the outcome is not kept; it is tried again");
         }
+        let outcome = if done { "done" } else { "queued" };
+        let reason = Some(why.clone());
+        self.parts.audit.record(Record { reason, ..Record::of_connection("revoke", outcome, &record.key) });
         info!(operation = "revoke", connection = %record.key, attempt = record.attempts + 1, outcome = why);
         if done { Revocation::Done } else { Revocation::Queued }
     }

@@ -159,12 +159,12 @@ impl Issuer {
             ClientKeys::Url(url) => {
                 let documents = &self.clients.documents;
                 let set = documents.keys(url).await.map_err(|_| NO_KEYS)?;
-                if let Ok(verified) = jws::verify(assertion.expose(), &set, &Algorithm::ALL) {
-                    Ok(verified)
-                } else {
-                    documents.forget_keys(url);
-                    let set = documents.keys(url).await.map_err(|_| NO_KEYS)?;
-                    jws::verify(assertion.expose(), &set, &Algorithm::ALL)
+                match jws::verify(assertion.expose(), &set, &Algorithm::ALL) {
+                    Ok(verified) => Ok(verified),
+                    Err(why) => match documents.newer_keys(url).await {
+                        Some(set) => jws::verify(assertion.expose(), &set, &Algorithm::ALL),
+                        None => Err(why),
+                    },
                 }
             }
         };

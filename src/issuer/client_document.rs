@@ -62,7 +62,19 @@ pub struct Documents {
     clock: Arc<dyn Clock>,
     permits: Semaphore,
     clients: DashMap<String, (Arc<Client>, Timestamp)>,
-    keys: DashMap<String, (KeySet, Timestamp)>,
+    keys: DashMap<String, Keys>,
+}
+
+/// Fetched keys.
+#[derive(Clone)]
+struct Keys {
+    set: KeySet,
+    /// When they were last asked for, with whatever success.
+    asked_at: Timestamp,
+    /// Until then they are not asked for without need.
+    fresh_until: Timestamp,
+    /// Until then they serve while they cannot be fetched: a key that was taken back must not stay good for ever.
+    useful_until: Timestamp,
 }
 
 impl Documents {
@@ -138,27 +150,57 @@ impl Documents {
 
     /// The keys that a client publishes at a URL of its own choice.
     pub async fn keys(&self, url: &SafeUrl) -> Result<KeySet, DocumentError> {
-        let name = url.url().as_str();
-        let now = self.clock.now();
-        if let Some((keys, until)) = self.keys.get(name).map(|known| known.clone())
-            && until > now
-        {
-            return Ok(keys);
+        let known = self.known_keys(url);
+        match known {
+            Some(known) if known.fresh_until > self.clock.now() => Ok(known.set),
+            known => self.fetch_keys(url, known).await,
         }
-        let reply = self.fetch(url, LARGEST_KEYS).await?;
-        let invalid = |why: String| DocumentError::Invalid(why);
-        let set: Value = serde_json::from_slice(&reply.body).map_err(|_| invalid("the keys are no JSON".to_owned()))?;
-        let keys = KeySet::from_json(&set).map_err(invalid)?;
+    }
+
+    /// The keys as they are now, for a signature that none of [`Documents::keys`] fits: the client may have begun to sign
+    /// with a new one. `None` if they were asked for a moment ago, or bad signatures would have us ask all the time.
+    pub async fn newer_keys(&self, url: &SafeUrl) -> Option<KeySet> {
+        let known = self.known_keys(url);
+        let is_recent = known.as_ref().is_some_and(|known| self.clock.now() < known.asked_at.plus(PAUSE));
+        if is_recent { None } else { self.fetch_keys(url, known).await.ok() }
+    }
+
+    fn known_keys(&self, url: &SafeUrl) -> Option<Keys> {
+        self.keys.get(url.url().as_str()).map(|known| known.clone())
+    }
+
+    async fn fetch_keys(&self, url: &SafeUrl, known: Option<Keys>) -> Result<KeySet, DocumentError> {
+        let fetched = self.fetch_key_set(url).await;
+        let now = self.clock.now();
+        let keys = match fetched {
+            Ok((set, lifetime)) => {
+                let fresh_until = now.plus(lifetime);
+                Keys { set, asked_at: now, fresh_until, useful_until: fresh_until.plus(LONGEST) }
+            }
+            Err(error) => {
+                warn!(
+                    operation = "client_keys",
+                    url = url.url().as_str(),
+                    ?error,
+                    kept = known.is_some(),
+                    "not fetched"
+                );
+                let known = known.filter(|known| known.useful_until > now).ok_or(error)?;
+                Keys { asked_at: now, fresh_until: known.fresh_until.max(now.plus(PAUSE)), ..known }
+            }
+        };
         if self.keys.len() >= REMEMBERED {
             self.keys.clear();
         }
-        self.keys.insert(name.to_owned(), (keys.clone(), now.plus(lifetime(&reply))));
-        Ok(keys)
+        self.keys.insert(url.url().as_str().to_owned(), keys.clone());
+        Ok(keys.set)
     }
 
-    /// Forgets fetched keys: a client may have begun to sign with a new one.
-    pub fn forget_keys(&self, url: &SafeUrl) {
-        self.keys.remove(url.url().as_str());
+    async fn fetch_key_set(&self, url: &SafeUrl) -> Result<(KeySet, Duration), DocumentError> {
+        let reply = self.fetch(url, LARGEST_KEYS).await?;
+        let invalid = |why: String| DocumentError::Invalid(why);
+        let set: Value = serde_json::from_slice(&reply.body).map_err(|_| invalid("the keys are no JSON".to_owned()))?;
+        Ok((KeySet::from_json(&set).map_err(invalid)?, lifetime(&reply)))
     }
 
     async fn fetch(&self, url: &SafeUrl, largest: usize) -> Result<Response, DocumentError> {

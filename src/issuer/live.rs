@@ -23,6 +23,7 @@ use crate::model::server::McpServer;
 use crate::store::StoreError;
 use crate::store::issuer::{GrantRecord, IssuerStore, handle_context};
 use crate::store::seal::Sealer;
+use crate::telemetry::audit::Record;
 
 /// A grant in memory.
 pub struct LiveGrant {
@@ -214,6 +215,11 @@ impl Issuer {
         self.live.end(id);
         let ended = self.parts.store.end_grant(id.to_owned(), reason, self.parts.clock.now()).await?;
         if ended {
+            let record = match self.live.grant(id) {
+                Some(live) => Record::of_authorization("end_grant", reason.word(), &live.grant.authorization),
+                None => Record::new("end_grant", reason.word()),
+            };
+            self.parts.audit.record(Record { grant: Some(id.to_owned()), ..record });
             info!(operation = "end_grant", grant = id, reason = reason.word());
         }
         Ok(ended)

@@ -15,6 +15,7 @@ use crate::model::client::{RegisteredMethod, Registration, plain_name};
 use crate::model::issued_token::{self, Kind};
 use crate::model::redirect_uri::RedirectUri;
 use crate::model::scope;
+use crate::telemetry::audit::Record;
 
 /// Cursor registers three; nobody is known to need more than this.
 const MOST_REDIRECT_URIS: usize = 10;
@@ -54,6 +55,7 @@ impl Issuer {
             answer(&id, &registration, &metadata, secret.as_ref().map(|secret| secret.expose()), now.as_seconds());
         let most = self.parts.settings.registration.max_clients;
         self.parts.store.put_client(id.clone(), registration, now, most).await?;
+        self.parts.audit.record(Record { client: Some(id.clone()), ..Record::new("register", "ok") });
         info!(operation = "register", client = id, outcome = "registered");
         Ok(answer)
     }

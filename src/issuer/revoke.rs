@@ -19,6 +19,7 @@ struct Found {
     digest: Digest,
     grant: Grant,
     is_refresh: bool,
+    is_replaced: bool,
     scopes: ScopeSet,
     issued_at: Timestamp,
     expires_at: Timestamp,
@@ -57,7 +58,8 @@ impl Issuer {
         let Some(found) = self.find_token(token).await? else { return Ok(inactive) };
         let authorization = &found.grant.authorization;
         let is_ended = self.live.grant(&found.grant.id).is_none_or(|live| !live.is_live(now));
-        if authorization.client_id != client.id || found.expires_at <= now || is_ended {
+        let is_foreign = authorization.client_id != client.id;
+        if is_foreign || found.expires_at <= now || found.is_replaced || is_ended {
             return Ok(inactive);
         }
         let mut answer = json!({
@@ -82,6 +84,7 @@ impl Issuer {
             return Ok(found.map(|(token, grant)| Found {
                 digest,
                 is_refresh: true,
+                is_replaced: token.replaced_at.is_some(),
                 scopes: grant.authorization.scopes.clone(),
                 issued_at: token.issued_at,
                 expires_at: token.expires_at,
@@ -92,6 +95,7 @@ impl Issuer {
         Ok(found.map(|(digest, (live, token))| Found {
             digest,
             is_refresh: false,
+            is_replaced: false,
             scopes: token.scopes,
             issued_at: token.issued_at,
             expires_at: token.expires_at,

@@ -23,6 +23,7 @@ use crate::model::issued_token::{self, Kind};
 use crate::model::issuer_settings::AccessTokenFormat;
 use crate::model::scope::{self, OFFLINE_ACCESS, ScopeSet};
 use crate::store::issuer::{GrantRecord, NewTokens, Rotation, handle_context, reply_context};
+use crate::telemetry::audit::Record;
 
 /// A good answer (RFC 6749 section 5.1).
 pub struct TokenAnswer {
@@ -156,6 +157,7 @@ impl Issuer {
             operation = "grant", grant = live.grant.id, client = live.grant.authorization.client_id,
             subject = %live.grant.authorization.user.subject, server = %live.grant.authorization.server,
         );
+        self.note(&live.grant, "grant", "ok");
         self.publish(&made);
         Ok(Some(self.answer(made, scopes)))
     }
@@ -200,11 +202,13 @@ impl Issuer {
         match self.parts.store.rotate(digest, made.tokens.clone(), sealed, now, grace).await? {
             Rotation::Rotated => {
                 self.publish(&made);
+                self.note(&grant, "refresh_grant", "rotated");
                 info!(operation = "refresh_grant", grant = grant.id, client = client.id, outcome = "rotated");
                 Ok(self.answer(made, scopes))
             }
             Rotation::Repeated(sealed) => {
                 let text = self.parts.sealer.open(&context, &sealed).map_err(|_| NOT_GOOD)?;
+                self.note(&grant, "refresh_grant", "repeated");
                 let reply: Reply = serde_json::from_str(text.expose()).map_err(|_| NOT_GOOD)?;
                 info!(operation = "refresh_grant", grant = grant.id, client = client.id, outcome = "repeated");
                 Ok(self.repeat(&grant, reply, now))
@@ -258,6 +262,7 @@ impl Issuer {
             grant_id: grant.id.clone(),
             issued_at: now,
             expires_at: now.plus(settings.refresh_token_lifetime).min(grant.expires_at),
+            replaced_at: None,
         };
         let access_token = match &settings.access_tokens {
             AccessTokenFormat::Opaque => issued_token::generate(Kind::Access, random),
@@ -280,6 +285,11 @@ impl Issuer {
         let digest = |token: &Secret| sha256(token.expose().as_bytes());
         let tokens = NewTokens { access: (digest(&access_token), access), refresh: (digest(&refresh_token), refresh) };
         Ok(Made { access_token, refresh_token, tokens })
+    }
+
+    fn note(&self, grant: &Grant, operation: &str, outcome: &str) {
+        let record = Record::of_authorization(operation, outcome, &grant.authorization);
+        self.parts.audit.record(Record { grant: Some(grant.id.clone()), ..record });
     }
 
     fn publish(&self, made: &Made) {

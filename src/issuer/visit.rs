@@ -16,6 +16,7 @@ use crate::model::client::ClientKind;
 use crate::model::issued_token::{self, Kind};
 use crate::model::names::ProviderName;
 use crate::store::StoreError;
+use crate::telemetry::audit::Record;
 
 /// How long a user may take for signing in and connecting.
 pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -88,6 +89,7 @@ impl Issuer {
         if !self.parts.store.finish_visit(visit.id.clone(), Some((digest, pending)), now).await? {
             return Err(VisitError::Over);
         }
+        self.parts.audit.record(approved(&authorization));
         self.remember(&visit.request, authorization).await;
         Ok(self.code_url(&visit.request, &code))
     }
@@ -107,7 +109,9 @@ impl Issuer {
         providers: BTreeSet<ProviderName>,
         user: User,
     ) -> Result<String, StoreError> {
-        let (code, pending) = self.pending_code(request, authorization(request, providers, user));
+        let authorization = authorization(request, providers, user);
+        self.parts.audit.record(Record { reason: Some("approved before".to_owned()), ..approved(&authorization) });
+        let (code, pending) = self.pending_code(request, authorization);
         self.parts.store.put_code(sha256(code.expose().as_bytes()), pending).await?;
         Ok(self.code_url(request, &code))
     }
@@ -192,6 +196,10 @@ impl Issuer {
             None => Ok(()),
         }
     }
+}
+
+fn approved(authorization: &Authorization) -> Record {
+    Record::of_authorization("authorize", "code", authorization)
 }
 
 fn authorization(request: &AuthorizationRequest, providers: BTreeSet<ProviderName>, user: User) -> Authorization {

@@ -99,4 +99,6 @@ pub struct RefreshToken {
     pub issued_at: Timestamp,
     /// When it stops working if it is not used.
     pub expires_at: Timestamp,
+    /// When its successor was issued.
+    pub replaced_at: Option<Timestamp>,
 }

@@ -26,6 +26,7 @@ use crate::model::names::{Label, ProviderName, ServerName, Subject};
 use crate::model::scope::ScopeSet;
 use crate::store::record::ConnectionRecord;
 use crate::store::{Store, StoreError};
+use crate::telemetry::audit::{Audit, Record};
 use crate::vault::handles::{HandleTable, NewHandle};
 
 /// What the admin API needs.
@@ -39,6 +40,8 @@ pub struct AdminState {
     pub handles: Arc<HandleTable>,
     /// Grants of MCP clients.
     pub issuer: Arc<Issuer>,
+    /// What was done.
+    pub audit: Arc<Audit>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where browsers reach us.
@@ -227,6 +230,7 @@ async fn issue_handle(
     };
     let NewHandleRequest { subject, providers, label, .. } = request;
     let (handle, record) = state.handles.issue(NewHandle { subject, providers, label, expires_at }).await?;
+    state.audit.record(handle_record("issue_handle", &record));
     Ok(Json(NewHandleAnswer {
         id: record.id,
         handle: handle.expose().to_owned(),
@@ -259,13 +263,22 @@ impl From<&HandleRecord> for HandleStatus {
     }
 }
 
+fn handle_record(operation: &str, handle: &HandleRecord) -> Record {
+    let reason = Some(handle.id.clone());
+    Record { subject: Some(handle.subject.clone()), reason, ..Record::new(operation, "ok") }
+}
+
 async fn list_handles(State(state): State<AdminState>) -> Json<serde_json::Value> {
     let handles: Vec<_> = state.handles.list().iter().map(|record| HandleStatus::from(record.as_ref())).collect();
     Json(serde_json::json!({ "handles": handles }))
 }
 
 async fn revoke_handle(State(state): State<AdminState>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    let known = state.handles.list().into_iter().find(|record| record.id == id);
     if state.handles.revoke(&id).await? {
+        if let Some(record) = known {
+            state.audit.record(handle_record("revoke_handle", &record));
+        }
         Ok(StatusCode::NO_CONTENT)
     } else {
         let next = "`sidekey handle list` shows the ids";

@@ -115,6 +115,12 @@ pub async fn register(
     response
 }
 
+/// Other methods at all of these.
+pub async fn other_method() -> Response {
+    let body = json!({ "error": "invalid_request", "error_description": "this address is not used with that method" });
+    (StatusCode::METHOD_NOT_ALLOWED, [(CONTENT_TYPE, JSON)], body.to_string()).into_response()
+}
+
 fn parameters(
     query: Option<&str>,
     headers: &HeaderMap,

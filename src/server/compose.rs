@@ -28,6 +28,7 @@ use crate::proxy::public::{self, Public};
 use crate::store::seal::Sealer;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
+use crate::telemetry::audit::Audit;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::vault::handles::HandleTable;
@@ -77,6 +78,8 @@ pub struct World {
     pub metrics: Arc<Metrics>,
     /// Whether all is well.
     pub health: Arc<Health>,
+    /// What was done.
+    pub audit: Arc<Audit>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
 }
@@ -91,6 +94,8 @@ impl World {
         let sealer = Sealer::new(settings.keys.clone(), Arc::clone(&random));
         let metrics = Metrics::new(settings.providers.keys()).map_err(|error| StartError(error.to_string()))?;
         let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
+        let audit = Audit::open(&settings.store_directory, Arc::clone(&clock));
+        let audit = audit.map_err(|error| StartError(format!("the audit trail: {error}")))?;
         let vault = Vault::new(vault::Parts {
             store: Arc::clone(&store),
             sealer: sealer.clone(),
@@ -101,6 +106,7 @@ impl World {
             refresh_ahead: settings.refresh_ahead,
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
+            audit: Arc::clone(&audit),
         });
         let dance = Dance::new(dance::Parts {
             store: Arc::clone(&store),
@@ -112,6 +118,7 @@ impl World {
             random: Arc::clone(&random),
             vault: Arc::clone(&vault),
             metrics: Arc::clone(&metrics),
+            audit: Arc::clone(&audit),
         });
         let failed = |error: StoreError| StartError(error.to_string());
         let handles = HandleTable::load(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&random));
@@ -125,10 +132,11 @@ impl World {
             clock: Arc::clone(&clock),
             random,
             liveness: Arc::new(liveness),
+            audit: Arc::clone(&audit),
         });
         let issuer = issuer.await.map_err(failed)?;
         let limits = issuer::limits::Limits::new(settings.rates, &clock);
-        Ok(Self { vault, dance, handles, issuer, limits, metrics, health, store, clock })
+        Ok(Self { vault, dance, handles, issuer, limits, metrics, health, audit, store, clock })
     }
 
     /// The admin API.
@@ -138,6 +146,7 @@ impl World {
             dance: Arc::clone(&self.dance),
             handles: Arc::clone(&self.handles),
             issuer: Arc::clone(&self.issuer),
+            audit: Arc::clone(&self.audit),
             clock: Arc::clone(&self.clock),
             public_url: Arc::new(settings.public_url.clone()),
         })

@@ -119,6 +119,15 @@ impl LiveToken {
         Self { refresh_due_at: Some(until), last_failure: Some(Blame::Operator(reason)), ..self.clone() }
     }
 
+    /// How the last refresh failed, if it did.
+    pub fn last_error(&self) -> Option<String> {
+        match (&self.last_failure, &self.state) {
+            (_, ConnectionState::NeedsReauth { reason }) => Some(reason.clone()),
+            (Some(Blame::Operator(why) | Blame::Passing(why)), _) => Some(why.clone()),
+            (None, _) => None,
+        }
+    }
+
     /// The same token, taken for expired: an API said so.
     pub fn expired_at(&self, now: Timestamp) -> Self {
         Self { expires_at: Some(now), refresh_due_at: Some(now), ..self.clone() }

@@ -28,6 +28,7 @@ use crate::store::StoreError;
 use crate::store::record::{
     ConnectionRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord, connection_context, field,
 };
+use crate::telemetry::audit::Record;
 use crate::telemetry::health::Part;
 use crate::telemetry::stopwatch::Stopwatch;
 
@@ -79,6 +80,9 @@ impl Vault {
             RefreshResult::Failed(word) => word,
         };
         self.parts.metrics.refreshed(&slot.key.provider, outcome, stopwatch.elapsed().as_secs_f64());
+        let trouble = slot.live().last_error();
+        let reason = trouble.filter(|_| matches!(result, RefreshResult::Failed(_)));
+        self.parts.audit.record(Record { reason, ..Record::of_connection("refresh", outcome, &slot.key) });
         info!(
             operation = "refresh", provider = %slot.key.provider, subject = %slot.key.subject, label = %slot.key.label,
             duration_ms = stopwatch.millis(), outcome, generation = slot.live().generation,

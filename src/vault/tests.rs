@@ -99,6 +99,7 @@ impl Bench {
             random: Arc::new(SystemRandom),
             refresh_ahead: RefreshAhead::default(),
             health: Arc::new(Health::default()),
+            audit: crate::telemetry::audit::Audit::none(Arc::new(clock.clone())),
         });
         let bench = Self { vault, store, sealer, clock, provider: scripted, key, _home: home };
         bench.store.connect(bench.connection(Some(NOW.plus(HOUR))), NOW).await.unwrap();

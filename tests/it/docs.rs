@@ -25,11 +25,12 @@ fn slugs(path: &str, after: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_error_type_has_its_paragraph() {
-    let refusals = read("src/proxy/egress/refusal.rs");
-    let table =
-        refusals.split("pub fn slug").nth(1).and_then(|rest| rest.split("pub fn problem").next()).expect("the table");
-    let quoted = table.split('"').skip(1).step_by(2).map(str::to_owned);
-    let mut expected: BTreeSet<String> = quoted.collect();
+    let mut expected = BTreeSet::new();
+    for file in ["src/proxy/egress/refusal.rs", "src/proxy/ingress/refusal.rs"] {
+        let refusals = read(file);
+        let table = refusals.split("pub fn slug").nth(1).and_then(|rest| rest.split("pub fn ").next());
+        expected.extend(table.expect("the table").split('"').skip(1).step_by(2).map(str::to_owned));
+    }
     for file in ["src/portal/admin.rs", "src/proxy/public.rs"] {
         expected.extend(slugs(file, "ProblemDetails::new("));
     }
@@ -68,6 +69,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/troubleshooting.md",
         "docs/threat-model.md",
         "docs/journeys.md",
+        "docs/mcp-clients.md",
         "docs/benchmarks.md",
     ] {
         let text = read(document);

@@ -17,6 +17,8 @@ use crate::world::{Setup, World, free_address};
 
 /// Where the clients of these tests are sent back to.
 pub const REDIRECT_URI: &str = "http://127.0.0.1:33418/callback";
+/// The same for clients that are sites on the web.
+pub const WEB_REDIRECT_URI: &str = "https://client.example/callback";
 /// A code verifier of RFC 7636.
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
@@ -154,6 +156,14 @@ impl Front {
     pub async fn stop(self) {
         self.world.stop().await;
     }
+
+    /// Stops, and leaves the files where they are as long as what is returned lives.
+    pub async fn stop_but_keep(self) -> crate::world::Files {
+        let crate::world::World { simulator, files, sidekey, .. } = self.world;
+        sidekey.stop().await;
+        simulator.stop().await;
+        files
+    }
 }
 
 /// What the token endpoint gave a client.
@@ -242,7 +252,7 @@ impl Browser {
     pub async fn open(&mut self, url: &str) -> Place {
         let mut url = url.to_owned();
         for _ in 0..20 {
-            if url.starts_with(REDIRECT_URI) {
+            if url.starts_with(REDIRECT_URI) || url.starts_with(WEB_REDIRECT_URI) {
                 return Place::Away(url);
             }
             let answer = self.get(&url).await;

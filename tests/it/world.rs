@@ -50,16 +50,15 @@ pub struct World {
 const PROVIDERS: [(&str, &str); 4] =
     [("quickbooks", "quickbooks"), ("github", "github"), ("gitlab", "gitlab"), ("notion", "notion")];
 
-/// An address that nobody listens on. Below the range that systems take the ports of outgoing connections from, so that
-/// none of these gets it before it is listened on.
+/// An address that nothing listens at. Its port is below those that outgoing connections are given, or one of the many
+/// connections of the tests could take it before a Sidekey does.
 pub fn free_address() -> SocketAddr {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let number = std::process::id().wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(10_000 + number % 20_000).expect("below 30,000");
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if std::net::TcpListener::bind(address).is_ok() {
-            return address;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(1009));
+        let port = 10_000 + u16::try_from(number % 22_000).expect("small");
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("bound");
         }
     }
 }

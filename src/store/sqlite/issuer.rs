@@ -263,6 +263,7 @@ pub fn refresh_token(db: &Connection, digest: &Digest) -> rusqlite::Result<Optio
                 grant_id: row.get("grant_id")?,
                 issued_at: moment(row, "issued_at")?,
                 expires_at: moment(row, "expires_at")?,
+                replaced_at: time(row, "used_at")?,
             })
         })
         .optional()?;
