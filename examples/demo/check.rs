@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use serde_json::Value;
 use sidekey_simulator::leaks::LeakSearch;
 
 use crate::browser::Browser;
@@ -10,8 +9,7 @@ use crate::processes::text;
 
 /// Every token in the ledger, ever issued.
 pub async fn tokens(simulator: &str) -> Result<Vec<String>, String> {
-    let answer = Browser::new()?.get(&format!("{simulator}/control/tokens")).await?;
-    let tokens: Value = serde_json::from_slice(&answer.body).map_err(text)?;
+    let tokens = Browser::new()?.get(&format!("{simulator}/control/tokens")).await?.json()?;
     let lists =
         ["access_tokens", "refresh_tokens", "codes", "client_secrets"].map(|list| tokens[list].as_array().cloned());
     Ok(lists.into_iter().flatten().flatten().filter_map(|token| token.as_str().map(str::to_owned)).collect())

@@ -1,15 +1,21 @@
 //! The main job on loopback, no account needed: a simulated QuickBooks, a small MCP server that knows nothing of OAuth,
-//! and Sidekey, as three separate processes. The demo starts them, walks the journey, and checks what it promises.
+//! and Sidekey, as three separate processes. The demo starts them, walks the journeys, and checks what it promises.
 //!
-//! * `--once` ends after the journey; the exit code says whether all was as it should be.
+//! * `--once` ends after the journeys; the exit code says whether all was as it should be.
 //! * `--json` prints one JSON object for programs: with `--once` the result, without it where everything is.
 
+mod authorization;
 mod browser;
+mod callback;
 mod check;
 mod journey;
 mod mcp_client;
 mod mcp_server;
+mod narrator;
+mod page;
+mod people;
 mod processes;
+mod stay;
 
 use std::process::ExitCode;
 
@@ -18,7 +24,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Parser)]
 #[command(name = "demo", about = "Connect QuickBooks once; inject and refresh for ever")]
 struct Arguments {
-    /// Walk the journey and end.
+    /// Walk the journeys and end.
     #[arg(long)]
     once: bool,
     /// Speak JSON.
@@ -35,9 +41,11 @@ struct Arguments {
 /// Where a token is put on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Plant {
-    /// Into what the MCP server receives.
+    /// A token of the provider, into what the MCP server receives.
     McpServer,
-    /// Into a file.
+    /// A token of an MCP client, into the same.
+    McpToken,
+    /// A token of the provider, into a file.
     Disk,
 }
 

@@ -1,8 +1,9 @@
 //! A small MCP server over streamable HTTP. It calls the QuickBooks API at a base URL and knows nothing of OAuth: where it
-//! expects a token it was given something, and it sends that.
+//! expects a token it was given something, by its caller or else by its environment, and it sends that.
 //!
 //! It writes down every byte that it receives, so that the demo can search it for tokens.
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +20,7 @@ use crate::processes::text;
 
 struct Server {
     base_url: String,
-    token: String,
+    authorization: String,
     client: Browser,
     received: Mutex<Vec<u8>>,
 }
@@ -39,7 +40,7 @@ async fn serve() -> Result<(), String> {
     let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
     let server = Arc::new(Server {
         base_url: variable("QUICKBOOKS_BASE_URL")?,
-        token: variable("QUICKBOOKS_TOKEN")?,
+        authorization: format!("Bearer {}", variable("QUICKBOOKS_TOKEN")?),
         client: Browser::new()?,
         received: Mutex::default(),
     });
@@ -50,7 +51,10 @@ async fn serve() -> Result<(), String> {
         .route("/received", get(received).post(|| async { StatusCode::NO_CONTENT }))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&server), record_request))
         .with_state(server);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(text)?;
+    // Its port was opened for it.
+    let listener = std::net::TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(text)?);
+    listener.set_nonblocking(true).map_err(text)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(text)?;
     println!("{}", json!({ "url": format!("http://{}", listener.local_addr().map_err(text)?) }));
     axum::serve(listener, router).await.map_err(text)
 }
@@ -62,28 +66,29 @@ impl Server {
         received.push(b'\n');
     }
 
-    async fn api(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
+    async fn api(&self, authorization: &str, method: &str, path: &str, body: &Value) -> Result<Value, String> {
         // Company 0: this server does not know which company its user connected.
         let url = format!("{}/v3/company/0/{path}", self.base_url);
-        let authorization = format!("Bearer {}", self.token);
-        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        let headers = [("authorization", authorization), ("content-type", "application/json")];
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let answer = self.client.call(method, &url, &headers, body).await?;
-        self.record(answer.headers.as_bytes());
+        self.record(format!("{:?}", answer.headers).as_bytes());
         self.record(&answer.body);
         if answer.status != 200 {
-            return Err(format!("the API answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body)));
+            return Err(format!("the API answered {}: {}", answer.status, answer.text()));
         }
-        serde_json::from_slice(&answer.body).map_err(text)
+        answer.json()
     }
 
-    async fn tool(&self, name: &str) -> Result<Value, String> {
+    async fn tool(&self, authorization: &str, name: &str) -> Result<Value, String> {
+        let get = |path| self.api(authorization, "GET", path, &Value::Null);
         match name {
-            "company_info" => self.api("GET", "companyinfo/0", &Value::Null).await,
-            "list_invoices" => self.api("GET", "query?query=select%20*%20from%20Invoice", &Value::Null).await,
+            "company_info" => get("companyinfo/0").await,
+            "list_invoices" => get("query?query=select%20*%20from%20Invoice").await,
             "create_invoice" => {
                 let line = json!({ "Amount": 100.0, "DetailType": "SalesItemLineDetail" });
-                self.api("POST", "invoice", &json!({ "Line": [line], "CustomerRef": { "value": "1" } })).await
+                let invoice = json!({ "Line": [line], "CustomerRef": { "value": "1" } });
+                self.api(authorization, "POST", "invoice", &invoice).await
             }
             other => Err(format!("there is no tool {other}")),
         }
@@ -116,7 +121,7 @@ async fn received(State(server): State<Arc<Server>>) -> Bytes {
     server.received.lock().unwrap_or_else(PoisonError::into_inner).clone().into()
 }
 
-async fn mcp(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+async fn mcp(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
     let Ok(request) = serde_json::from_slice::<Value>(&body) else { return StatusCode::BAD_REQUEST.into_response() };
     let Some(id) = request.get("id") else { return StatusCode::ACCEPTED.into_response() };
     let result = match request["method"].as_str().unwrap_or_default() {
@@ -127,7 +132,9 @@ async fn mcp(State(server): State<Arc<Server>>, body: Bytes) -> Response {
         }),
         "tools/list" => json!({ "tools": TOOLS.map(tool) }),
         "tools/call" => {
-            let called = server.tool(request["params"]["name"].as_str().unwrap_or_default()).await;
+            let given = headers.get("authorization").and_then(|value| value.to_str().ok());
+            let name = request["params"]["name"].as_str().unwrap_or_default();
+            let called = server.tool(given.unwrap_or(&server.authorization), name).await;
             let (text, is_error) = match called {
                 Ok(answer) => (answer.to_string(), false),
                 Err(error) => (error, true),

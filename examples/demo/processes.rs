@@ -1,7 +1,8 @@
 //! The three processes and the directory that they live in.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -26,8 +27,11 @@ pub struct World {
     pub metrics: String,
     /// The simulated provider.
     pub simulator: String,
+    /// The MCP server, as MCP clients reach it: through Sidekey.
+    pub mcp: String,
     /// The directory of everything.
     pub directory: PathBuf,
+    mcp_server: Option<TcpListener>,
     children: Vec<Child>,
     _home: tempfile::TempDir,
 }
@@ -40,10 +44,14 @@ impl World {
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).map_err(text)?;
         let mut simulator = command("process:simulator");
         simulator.arg("--set").arg(format!("quickbooks.access_lifetime_s={access_lifetime}"));
+        simulator.args(["--set", "quickbooks.realm_per_user=true"]);
         let (simulator, ready) = spawn_until_ready(simulator).await?;
         let url = ready["url"].as_str().ok_or("the simulator did not say where it is")?.to_owned();
         let [public, egress, metrics] = free_addresses()?;
-        write_configuration(&directory, &url, [public, egress, metrics])?;
+        // Opened now, because Sidekey must know it; kept open, so that nobody else takes it.
+        let mcp_server = TcpListener::bind("127.0.0.1:0").map_err(text)?;
+        let upstream = mcp_server.local_addr().map_err(text)?;
+        write_configuration(&directory, &url, [public, egress, metrics, upstream])?;
         let log = std::fs::File::create(directory.join("sidekey.log")).map_err(text)?;
         let mut sidekey = command("process:sidekey");
         sidekey.args(["serve", "--config"]).arg(directory.join("sidekey.toml")).stderr(log);
@@ -53,7 +61,9 @@ impl World {
             egress: format!("http://{egress}"),
             metrics: format!("http://{metrics}"),
             simulator: url,
+            mcp: format!("http://{public}/accounting/mcp"),
             directory,
+            mcp_server: Some(mcp_server),
             children: vec![simulator, sidekey],
             _home: home,
         };
@@ -64,6 +74,8 @@ impl World {
     /// Starts the MCP server with what it needs: a base URL and, where a token is expected, a handle.
     pub async fn start_mcp_server(&mut self, handle: &str) -> Result<String, String> {
         let mut server = command("process:mcp-server");
+        let listener = self.mcp_server.take().ok_or("the MCP server was started before")?;
+        server.stdin(Stdio::from(OwnedFd::from(listener)));
         server.env("QUICKBOOKS_BASE_URL", format!("{}/quickbooks", self.egress)).env("QUICKBOOKS_TOKEN", handle);
         let (server, ready) = spawn_until_ready(server).await?;
         self.children.push(server);
@@ -79,6 +91,12 @@ impl World {
             return Err(format!("sidekey {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr)));
         }
         serde_json::from_slice(&output.stdout).map_err(text)
+    }
+
+    /// What happened at the simulated provider.
+    pub async fn ledger(&self) -> Result<Value, String> {
+        let ledger = Browser::new()?.get(&format!("{}/control/ledger", self.simulator)).await?.json()?;
+        Ok(ledger["profiles"]["quickbooks"].clone())
     }
 
     /// The configuration file.
@@ -156,27 +174,31 @@ async fn spawn_until_ready(mut command: Command) -> Result<(Child, Value), Strin
 }
 
 fn free_addresses() -> Result<[SocketAddr; 3], String> {
-    let listeners: Result<Vec<_>, _> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect();
-    let addresses: Result<Vec<_>, _> = listeners.map_err(text)?.iter().map(std::net::TcpListener::local_addr).collect();
+    let listeners: Result<Vec<_>, _> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let addresses: Result<Vec<_>, _> = listeners.map_err(text)?.iter().map(TcpListener::local_addr).collect();
     addresses.map_err(text)?.try_into().map_err(|_| "three ports".to_owned())
 }
 
 fn write_configuration(
     directory: &Path,
     simulator: &str,
-    [public, egress, metrics]: [SocketAddr; 3],
+    [public, egress, metrics, upstream]: [SocketAddr; 4],
 ) -> Result<(), String> {
     let client_id = sidekey_simulator::Settings::of(sidekey_simulator::Profile::Quickbooks).client_id;
     let config = format!(
         "provider_directory = \"providers\"\n\n\
          [public]\nlisten = \"{public}\"\n\n[egress]\nlisten = \"{egress}\"\n\n[metrics]\nlisten = \"{metrics}\"\n\n\
          [store]\ndirectory = \"data\"\nkeys = [\"file:sidekey.key\"]\n\n[logging]\nformat = \"text\"\nlevel = \"debug\"\n\n\
-         [providers.quickbooks]\nclient_id = \"{client_id}\"\nclient_secret = \"env:QUICKBOOKS_CLIENT_SECRET\"\n"
+         [providers.quickbooks]\nclient_id = \"{client_id}\"\nclient_secret = \"env:QUICKBOOKS_CLIENT_SECRET\"\n\n\
+         [issuer]\nidentity = \"quickbooks\"\n\n\
+         [servers.accounting]\nupstream = \"http://{upstream}/mcp\"\nproviders = [\"quickbooks\"]\n\
+         required = [\"quickbooks\"]\n"
     );
     // The bundled entry, with the simulator in the place of Intuit's hosts.
     let entry = format!(
         "extends = \"quickbooks\"\n\n[authorize]\nurl = \"{simulator}/quickbooks/authorize\"\n\n\
          [token]\nurl = \"{simulator}/quickbooks/token\"\n\n\
+         [identity]\nissuer = \"{simulator}/quickbooks\"\njwks_url = \"{simulator}/quickbooks/jwks.json\"\n\n\
          [environments.production.apis.quickbooks]\norigin = \"{simulator}\"\nbase_path = \"/quickbooks/api\"\n"
     );
     let key = sidekey::store::keyring::generate_key(&sidekey::base::random::SystemRandom);

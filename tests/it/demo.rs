@@ -30,21 +30,25 @@ async fn the_journey_ends_well() {
     assert_eq!((&result["connected"], &result["realm_id_rewritten"]), (&true.into(), &true.into()));
     assert_eq!(result["api_calls"], result["api_calls_ok"]);
     assert!(result["refreshes"].as_u64() >= Some(2), "{result}");
-    assert_eq!((&result["token_seen_by_mcp_server"], &result["plaintext_on_disk"]), (&false.into(), &false.into()));
+    assert_eq!((&result["users"], &result["each_user_saw_own_company"]), (&2.into(), &true.into()));
+    for place in PLACES {
+        assert_eq!(result[place], false, "{place}: {result}");
+    }
 }
+
+/// Where tokens are looked for.
+const PLACES: [&str; 3] = ["token_seen_by_mcp_server", "plaintext_on_disk", "mcp_token_seen_by_mcp_server"];
 
 #[tokio::test]
 async fn a_planted_token_is_found() {
-    let (success, result) = once(&["--plant", "mcp-server"]).await;
-    assert_eq!(
-        (success, &result["token_seen_by_mcp_server"], &result["plaintext_on_disk"]),
-        (false, &true.into(), &false.into())
-    );
-    let (success, result) = once(&["--plant", "disk"]).await;
-    assert_eq!(
-        (success, &result["token_seen_by_mcp_server"], &result["plaintext_on_disk"]),
-        (false, &false.into(), &true.into())
-    );
+    for (planted, found) in ["mcp-server", "disk", "mcp-token"].into_iter().zip(PLACES) {
+        let (success, result) = once(&["--plant", planted]).await;
+        assert!(!success, "{planted}: {result}");
+        for place in PLACES {
+            assert_eq!(result[place], place == found, "{planted}, {place}: {result}");
+        }
+        assert_eq!((&result["users"], &result["each_user_saw_own_company"]), (&2.into(), &true.into()));
+    }
 }
 
 #[tokio::test]
@@ -54,11 +58,15 @@ async fn other_programs_can_start_the_whole_world() {
     let line = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await.expect("in time");
     let ready: Value = serde_json::from_str(&line.expect("read").expect("a line")).expect("JSON");
     let ready = &ready["ready"];
-    for key in ["public", "egress", "metrics", "simulator", "admin", "config", "subject"] {
+    for key in ["public", "egress", "metrics", "simulator", "admin", "config", "subject", "mcp"] {
         assert!(ready[key].is_string(), "{key}: {ready}");
     }
     let metrics = format!("{}/readyz", ready["metrics"].as_str().expect("a URL"));
     assert_eq!(crate::client::send(crate::client::http().get(metrics)).await.status, 200);
+    let mcp = ready["mcp"].as_str().expect("a URL");
+    let refused = crate::client::send(crate::client::http().post(mcp)).await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.header("www-authenticate").contains("resource_metadata="), "{mcp}");
     let status =
         crate::world::admin(std::path::Path::new(ready["admin"].as_str().expect("a path")), "GET", "/v1/status", "")
             .await;

@@ -1,9 +1,10 @@
 //! A grant's handle: where the server gets it, how long it stays the same, and that it ends with the grant.
 
-use serde_json::{Value, json};
-use sidekey_simulator::{Endpoint, Fault, FaultKind};
+use std::time::Duration;
 
-use crate::client::{Answer, send};
+use serde_json::{Value, json};
+
+use crate::client::send;
 use crate::front::{Front, Tokens, assert_oauth_error, assert_problem};
 use crate::front_support::{Special, assert_page, at_a_standstill, restarted, start};
 
@@ -138,104 +139,34 @@ async fn the_user_sees_and_ends_grants_and_only_own_ones() {
     front.stop().await;
 }
 
-const LONG: &str = "access_token_lifetime = \"2d\"\nrefresh_token_lifetime = \"7d\"\n";
-
 #[tokio::test]
-async fn a_required_provider_that_has_ended_the_connection_ends_the_grant() {
-    let server = "providers = [\"notion\", \"gitlab\"]\nrequired = [\"notion\", \"gitlab\"]\n";
-    let (front, clock) = at_a_standstill(Special { issuer: LONG.to_owned(), server, ..Special::default() }).await;
-    let [first, second] = [front.authorized("alice").await, front.authorized("alice").await];
-    front.ping(&first.access).await;
-    let handle = last_handle(&front, "authorization").replace("Bearer ", "");
-    front.die("gitlab", &clock).await;
-    let answer = front.ping(&first.access).await;
-    assert_problem(&answer, 401, "provider-gone");
-    assert_eq!(answer.headers.get_all("www-authenticate").iter().count(), 1);
-    let challenge = answer.header("www-authenticate");
-    assert!(challenge.starts_with("Bearer resource_metadata=\""), "{challenge}");
-    let error = "error=\"invalid_token\", error_description=\"a provider that is needed has ended the connection\"";
-    assert!(challenge.ends_with(error), "{challenge}");
-    assert_over(&front, &first, &handle).await;
-    // The other one notices when it refreshes.
-    assert_oauth_error(&front.refresh(&second.client_id, &second.refresh).await, 400, "invalid_grant");
-    assert_problem(&front.ping(&second.access).await, 401, "invalid-token");
-    let grants = front.grants().await;
-    assert!(grants.iter().all(|grant| grant["state"] == "ended" && grant["reason"] == "provider_gone"), "{grants:?}");
-    assert_eq!(front.server.requests().len(), 1);
+async fn a_grant_ends_for_good_when_its_time_is_over() {
+    let issuer =
+        "grant_lifetime = \"3h\"\naccess_token_lifetime = \"2h\"\nrefresh_token_lifetime = \"2h\"\n".to_owned();
+    let (front, clock) = at_a_standstill(Special { issuer, ..Special::default() }).await;
+    let (tokens, handle) = with_handle(&front, "alice").await;
+    clock.advance(Duration::from_secs(2 * 3600 - 1));
+    let tokens = Tokens::of(tokens.client_id.clone(), &front.refresh(&tokens.client_id, &tokens.refresh).await);
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(front.ping(&tokens.access).await.status, 200, "one second is left");
+    assert_eq!(front.world.call(&handle, "/notion/v1/users/me").await.status, 200);
+    clock.advance(Duration::from_secs(1));
+    assert_over(&front, &tokens, &handle).await;
     front.stop().await;
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_ends_no_grant() {
-    let server = "providers = [\"notion\", \"gitlab\"]\nrequired = [\"notion\", \"gitlab\"]\n";
-    let (front, clock) = at_a_standstill(Special { issuer: LONG.to_owned(), server, ..Special::default() }).await;
-    let tokens = front.authorized("alice").await;
-    let down = FaultKind::Status { status: 503, body: None, content_type: None, headers: Default::default() };
-    front.world.simulator.add_fault(Fault::new("gitlab", Endpoint::Token, down));
-    clock.advance(std::time::Duration::from_secs(9 * 3600));
-    crate::world::eventually("a refresh failed", async || {
-        front.connections().await.iter().any(|connection| !connection["trouble"].is_null())
-    })
-    .await;
-    assert_eq!(front.ping(&tokens.access).await.status, 200);
-    let refreshed = Tokens::of(tokens.client_id.clone(), &front.refresh(&tokens.client_id, &tokens.refresh).await);
-    assert_eq!(front.ping(&refreshed.access).await.status, 200);
-    assert_eq!(front.grants().await[0]["state"], "live");
-    front.stop().await;
-}
-
-async fn call_gitlab(front: &Front, access_token: &str) -> Answer {
-    front.call(access_token, "api", json!({ "path": "/gitlab/api/v4/user" })).await
-}
-
-#[tokio::test]
-async fn an_optional_provider_that_has_ended_is_connected_again_by_the_user() {
-    let server = "providers = [\"notion\", \"gitlab\"]\nrequired = [\"notion\"]\n";
-    let (front, clock) = at_a_standstill(Special { issuer: LONG.to_owned(), server, ..Special::default() }).await;
-    let tokens = front.authorized_with("alice", &[], &["gitlab"]).await;
-    assert_eq!(call_gitlab(&front, &tokens.access).await.json()["status"], 200);
-    front.die("gitlab", &clock).await;
-    let answer = call_gitlab(&front, &tokens.access).await.json();
-    assert_eq!((&answer["status"], &answer["body"]["type"]), (&json!(403), &json!("urn:sidekey:error:needs-reauth")));
-    let connect_url = answer["body"]["connect_url"].as_str().expect("a URL").to_owned();
-    assert_eq!(connect_url, front.world.public("/account/connect/gitlab"));
-    assert_eq!(front.ping(&tokens.access).await.status, 200, "the grant goes on");
-    assert_eq!(front.refresh(&tokens.client_id, &tokens.refresh).await.status, 200);
-    // Whoever opens it is asked who he is, and connects for himself.
-    let mut stranger = front.visitor("mallory");
-    let page = stranger.get(&connect_url).await;
-    assert!(page.status == 200 && page.text().contains("Sign in with Notion"), "{}", page.text());
-    assert!(!page.text().contains("alice") && !page.text().contains("user:") && !page.text().contains("ended"));
-    stranger.submit(&connect_url, &[]).await.page();
-    let (_, account) = stranger.submit(&connect_url, &[]).await.page();
-    assert!(account.text().contains("<strong>mallory</strong>"), "{}", account.text());
-    assert_eq!(call_gitlab(&front, &tokens.access).await.json()["status"], 403, "nothing changed for the user");
-    let mut visitor = front.visitor("alice");
-    visitor.sign_in().await.page();
-    let page = visitor.get(&connect_url).await;
-    assert!(page.text().contains("You are signed in as <strong>alice</strong>"), "{}", page.text());
-    let (url, _) = visitor.submit(&connect_url, &[]).await.page();
-    assert_eq!(url, front.world.public("/account"));
-    assert_eq!(call_gitlab(&front, &tokens.access).await.json()["status"], 200, "the grant uses what was connected");
-    front.stop().await;
-}
-
-#[tokio::test]
-async fn the_page_of_a_connection_is_for_offered_providers_and_own_forms_only() {
+async fn a_client_asks_again_and_the_grants_do_not_disturb_each_other() {
     let front = Front::start().await;
-    let mut visitor = front.visitor("alice");
-    visitor.sign_in().await.page();
-    for provider in ["gitlab", "quickbooks", "nobody", "..%2fx", "GITHUB"] {
-        let url = front.world.public(&format!("/account/connect/{provider}"));
-        assert_eq!((visitor.get(&url).await.status, visitor.post(&url, &[]).await.status), (404, 404), "{provider}");
+    let client_id = front.register("A client").await;
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let code = front.code(&client_id, "alice").await;
+        all.push(Tokens::of(client_id.clone(), &front.redeem(&client_id, &code, &[]).await));
     }
-    let url = front.world.public("/account/connect/github");
-    for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")] {
-        let answer = visitor.fetch(front.world.client.post(&url).header(name, value)).await;
-        assert_page(&answer, 403, "Not from here", "This request came from another site.");
-    }
-    let known = visitor.cookies.clone();
-    assert_eq!(visitor.get(&url).await.status, 200, "opening the address begins nothing");
-    assert_eq!((visitor.cookies, front.sign_ins("github")), (known, 0));
+    let form = [("client_id", client_id.as_str()), ("token", &all[0].refresh)];
+    assert_eq!(front.post_form("/revoke", &form).await.status, 200);
+    assert_problem(&front.ping(&all[0].access).await, 401, "invalid-token");
+    assert_eq!(front.ping(&all[1].access).await.status, 200);
     front.stop().await;
 }

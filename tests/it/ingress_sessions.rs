@@ -88,7 +88,7 @@ async fn another_client_of_the_same_user_may_go_on_with_a_session() {
 async fn sessions_outlive_a_restart() {
     let front = Front::start().await;
     let [alice, bob] = [front.authorized("alice").await, front.authorized("bob").await];
-    initialize(&front, &alice.access, "s-1").await;
+    assert_eq!(initialize(&front, &alice.access, "s-1").await.status, 200);
     let front = restarted(front, |_| {}).await;
     assert_eq!(in_session(&front, "POST", &alice.access, &["s-1"]).await.status, 200);
     assert_problem(&in_session(&front, "POST", &bob.access, &["s-1"]).await, 404, "unknown-session");

@@ -91,27 +91,29 @@ async fn guesses_count_wherever_they_are_made() {
 #[tokio::test]
 async fn an_address_that_fails_makes_nobody_compute_slow_hashes() {
     let secret = "correct horse battery staple";
-    let (stage, _clock) = Stage::with_clock();
-    let tables = format!(
-        "{}[clients.reporting]\nname = \"Reporting\"\nredirect_uris = [\"{REDIRECT_URI}\"]\nsecret_hash = '{}'\n",
-        limits("20/1h", "100/1m"),
-        crate::issuer_clients::hash_of(secret).await
-    );
+    let hash = crate::issuer_clients::hash_of(secret).await;
+    let (stage, clock) = Stage::with_clock();
+    let mut tables = limits("20/20m", "100/1m");
+    for id in ["known", "unseen"] {
+        let lines = format!("name = \"Client\"\nredirect_uris = [\"{REDIRECT_URI}\"]\nsecret_hash = '{hash}'\n");
+        tables.push_str(&format!("[clients.{id}]\n{lines}"));
+    }
     let front = Stage { tables, ..stage }.start().await;
-    let tokens =
-        Tokens::of("reporting".to_owned(), &redeem_as(&front, "reporting", &client("reporting", secret), None).await);
-    let guess = async || {
-        let form = [client("reporting", "a wrong secret").as_slice(), &[("grant_type", "refresh_token")]].concat();
-        front.post_form("/token", &form).await
+    let tokens = Tokens::of("known".to_owned(), &redeem_as(&front, "known", &client("known", secret), None).await);
+    let refresh = async |id: &str, secret: &str, token: &str| {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", token)];
+        post(&front, "/token", &[form.as_slice(), &client(id, secret)].concat(), None).await
     };
-    let mut answer = guess().await;
+    let mut answer = refresh("known", "a wrong secret", "x").await;
     for _ in 0..30 {
-        answer = guess().await;
+        answer = refresh("known", "a wrong secret", "x").await;
     }
     assert_too_many(&answer, 20);
-    let form = [("grant_type", "refresh_token"), ("refresh_token", &*tokens.refresh)];
-    let form = [form.as_slice(), &client("reporting", secret)].concat();
-    assert_eq!(post(&front, "/token", &form, None).await.status, 200, "the real one is not locked out");
+    assert_eq!(refresh("known", secret, &tokens.refresh).await.status, 200, "the real one is not locked out");
+    // Even what is right is not looked at: that would take the hash.
+    assert_too_many(&refresh("unseen", secret, "x").await, 20);
+    clock.advance(Duration::from_secs(60));
+    assert_oauth_error(&refresh("unseen", secret, "x").await, 400, "invalid_grant");
     front.stop().await;
 }
 

@@ -16,6 +16,7 @@ mod front;
 mod front_support;
 mod ingress_grants;
 mod ingress_limits;
+mod ingress_providers;
 mod ingress_requests;
 mod ingress_sessions;
 mod ingress_streams;

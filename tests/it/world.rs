@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sidekey::base::clock::{Clock, SystemClock, Timestamp};
@@ -49,8 +50,17 @@ pub struct World {
 const PROVIDERS: [(&str, &str); 4] =
     [("quickbooks", "quickbooks"), ("github", "github"), ("gitlab", "gitlab"), ("notion", "notion")];
 
+/// An address that nothing listens at. Its port is below those that outgoing connections are given, or one of the many
+/// connections of the tests could take it before a Sidekey does.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(1009));
+        let port = 10_000 + u16::try_from(number % 22_000).expect("small");
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().expect("bound");
+        }
+    }
 }
 
 impl Files {
