@@ -23,7 +23,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::{any, get, post};
 
 use crate::base::clock::Clock;
@@ -82,11 +85,13 @@ pub fn public(state: PublicState) -> Router {
         .merge(for_users())
         .merge(for_programs())
         .fallback(|| async { pages::not_found() })
-        .method_not_allowed_fallback(|| async {
-            pages::message(StatusCode::METHOD_NOT_ALLOWED, "Not possible", "This address is not used like that.", "")
-        })
+        .method_not_allowed_fallback(not_like_that)
         .layer(axum::middleware::from_fn(headers::secure))
         .with_state(state)
+}
+
+async fn not_like_that() -> Response {
+    pages::message(StatusCode::METHOD_NOT_ALLOWED, "Not possible", "This address is not used like that.", "")
 }
 
 /// Pages for the users of MCP clients.
@@ -104,6 +109,12 @@ fn for_users() -> Router<PublicState> {
         .route("/account/sign-out", post(account::sign_out))
         .route("/account/connect/{provider}", get(account::connect_page).post(account::connect))
         .route("/account/grants/{id}/revoke", post(account::revoke))
+        .layer(axum::middleware::from_fn(looking_is_not_asking))
+}
+
+/// These pages do things when they are opened: a program that only looks (HEAD) must not have them done.
+async fn looking_is_not_asking(request: Request, next: Next) -> Response {
+    if request.method() == Method::HEAD { not_like_that().await } else { next.run(request).await }
 }
 
 /// The issuer's endpoints for programs, in browsers too. The second names are those that older clients fall back to.

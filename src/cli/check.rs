@@ -21,5 +21,8 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     for provider in settings.providers.values() {
         say(&format!("  {}: register the redirect URI {}", provider.name, provider.redirect_uri));
     }
+    for server in settings.issuer.servers.values() {
+        say(&format!("  {}: MCP clients add {}", server.name, server.resource));
+    }
     Ok(())
 }

@@ -450,7 +450,7 @@ pub struct LimitsTable {
 impl Default for LimitsTable {
     fn default() -> Self {
         Self {
-            failures_per_address: Rate::new(60, 60),
+            failures_per_address: Rate::new(300, 60),
             registrations_per_address: Rate::new(60, 3600),
             requests_per_grant: Rate::new(600, 60),
             requests_per_subject: Rate::new(600, 60),

@@ -111,7 +111,7 @@ fn unverified_subject(assertion: &Secret) -> Option<String> {
 impl Issuer {
     /// The client that the credentials prove.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<Client>, OAuthError> {
-        let client = self.clients.find(&credentials.client_id).await.map_err(|error| match error {
+        let client = self.clients.known(&credentials.client_id).await.map_err(|error| match error {
             ClientError::Unknown => credentials.refused("the client is not registered here"),
             ClientError::Document(_) => credentials.refused("the client's document cannot be used"),
             ClientError::Store(error) => OAuthError::Store(error),

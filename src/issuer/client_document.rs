@@ -25,7 +25,6 @@ use crate::base::jws::{KeySet, StrictObject};
 use crate::base::safe_url::SafeUrl;
 use crate::model::client::{Client, ClientAuthentication, ClientKeys, ClientKind, plain_name};
 use crate::model::redirect_uri::{RedirectPolicy, RedirectUri};
-use crate::model::scope;
 use crate::store::issuer::{IssuerStore, StoredDocument};
 
 /// Why a document is no use.
@@ -117,6 +116,21 @@ impl Documents {
                 self.remember(url, &client, now.plus(PAUSE));
                 Ok(client)
             }
+        }
+    }
+
+    /// The client of a document that was read before, however long ago.
+    pub async fn known(&self, url: &str) -> Option<Arc<Client>> {
+        if let Some(body) = self.pinned.get(url) {
+            return self.read(url, body.as_bytes()).ok().map(Arc::new);
+        }
+        if !self.enabled {
+            return None;
+        }
+        let remembered = self.clients.get(url).map(|known| Arc::clone(&known.0));
+        match remembered {
+            Some(client) => Some(client),
+            None => self.stored(url).await.map(|(client, _)| client),
         }
     }
 
@@ -250,14 +264,14 @@ impl Documents {
             Some("private_key_jwt") => ClientAuthentication::PrivateKeyJwt(keys_of(&document)?),
             Some(_) => return Err(invalid("its token_endpoint_auth_method needs a shared secret, or is unknown")),
         };
-        let scopes = text("scope").and_then(scope::parse);
         Ok(Client {
             id: url.to_owned(),
             kind: ClientKind::Document,
             name: name.to_owned(),
             redirect_uris,
             authentication,
-            scopes,
+            // What a client says of itself limits nobody: asking decides, and the user does.
+            scopes: None,
         })
     }
 }

@@ -220,9 +220,19 @@ impl Issuer {
                 None => Record::new("end_grant", reason.word()),
             };
             self.parts.audit.record(Record { grant: Some(id.to_owned()), ..record });
+            self.forget_approval(id, reason).await?;
             info!(operation = "end_grant", grant = id, reason = reason.word());
         }
         Ok(ended)
+    }
+
+    /// Whom the user or the operator has put out must not come back without a question.
+    async fn forget_approval(&self, id: &str, reason: EndReason) -> Result<(), StoreError> {
+        let is_deliberate = matches!(reason, EndReason::RevokedByUser | EndReason::RevokedByOperator);
+        let Some(live) = self.live.grant(id).filter(|_| is_deliberate) else { return Ok(()) };
+        let authorization = &live.grant.authorization;
+        let (subject, client_id) = (authorization.user.subject.clone(), authorization.client_id.clone());
+        self.parts.store.forget_approvals(subject, client_id).await
     }
 
     /// All grants of one subject or of everybody, the oldest first, with how they stand.

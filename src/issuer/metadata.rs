@@ -45,7 +45,7 @@ impl Issuer {
             "introspection_endpoint_auth_methods_supported": with_proof,
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
             "authorization_response_iss_parameter_supported": true,
-            "client_id_metadata_document_supported": settings.documents.enabled,
+            "client_id_metadata_document_supported": settings.documents.enabled || !settings.documents.pinned.is_empty(),
             "request_parameter_supported": false,
             "request_uri_parameter_supported": false,
             "subject_types_supported": ["public"],

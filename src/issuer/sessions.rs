@@ -19,7 +19,7 @@ pub struct McpSessions {
     clock: Arc<dyn Clock>,
 }
 
-/// More are not held at a time; the oldest unknown ones have to be begun anew.
+/// More are not held at a time: then all have to be begun anew, which clients do by themselves.
 const MOST: usize = 200_000;
 
 impl McpSessions {

@@ -172,7 +172,10 @@ impl Issuer {
             return Err(OAuthError::InvalidGrant("the refresh token was issued to another client"));
         }
         let now = self.parts.clock.now();
-        if token.expires_at <= now || !grant.is_live(now) {
+        // Of a server that is elsewhere by now, new tokens would be refused as well.
+        let server = self.server(&grant.authorization.server);
+        let is_there = server.is_some_and(|server| server.resource == grant.authorization.resource);
+        if token.expires_at <= now || !grant.is_live(now) || !is_there {
             return Err(NOT_GOOD);
         }
         let scopes = narrowed(&grant.authorization.scopes, parameters)?;

@@ -161,15 +161,10 @@ impl Issuer {
         let (subject, client_id) = (user.subject.clone(), request.client_id.clone());
         let approval = self.parts.store.approval(subject, client_id, request.server.clone()).await?;
         let Some(approval) = approval.filter(|approval| approval.covers(request)) else { return Ok(None) };
-        // What the server has come to need since was not approved.
+        // Who left a provider out may want it now, and what the server has come to offer since was never asked about.
         let approved = approval.authorization.providers;
-        let required = self.server(&request.server).map(|server| server.required.clone()).unwrap_or_default();
-        Ok(approved.is_superset(&required).then_some(approved))
-    }
-
-    /// Forgets what a user approved for a client.
-    pub async fn forget_approvals(&self, user: &User, client_id: &str) -> Result<(), StoreError> {
-        self.parts.store.forget_approvals(user.subject.clone(), client_id.to_owned()).await
+        let offered = self.server(&request.server).map(|server| server.providers.clone()).unwrap_or_default();
+        Ok((approved == offered).then_some(approved))
     }
 
     /// Signs a browser in; the secret goes into a new cookie, and the session of the old one ends.

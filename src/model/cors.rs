@@ -8,4 +8,5 @@ pub const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Accept, MCP-Prot
      Mcp-Method, Mcp-Name, Last-Event-ID";
 
 /// Response headers that clients look at.
-pub const EXPOSED_HEADERS: &str = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, Retry-After";
+pub const EXPOSED_HEADERS: &str = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, Retry-After, RateLimit-Limit, \
+     RateLimit-Remaining, RateLimit-Reset";

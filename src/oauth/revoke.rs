@@ -80,7 +80,13 @@ pub fn read(call: &TokenCall, reply: &Response) -> Revoked {
             _ => Revoked::NotYet(format!("HTTP {status} that does not say that it is done")),
         };
     }
+    let error = serde_json::from_slice::<Value>(&reply.body).ok();
+    let error = error.as_ref().and_then(|body| body.get("error")?.as_str()).unwrap_or_default();
     match status {
+        // Our registration is the trouble, not the token.
+        400 if ["invalid_client", "unauthorized_client", "invalid_request"].contains(&error) => {
+            Revoked::NotYet(format!("HTTP 400 with error {error}"))
+        }
         // A token that the provider does not know (anymore): RFC 7009 would have it answer 200, not all do.
         400 | 404 | 410 | 422 => Revoked::Unknown,
         _ => Revoked::NotYet(format!("HTTP {status}")),
@@ -132,6 +138,8 @@ mod tests {
         for gone in [400, 404] {
             assert_eq!(read(call, &reply(gone)), Revoked::Unknown);
         }
+        let ours = Response { body: Zeroizing::new(br#"{"error":"invalid_client"}"#.to_vec()), ..reply(400) };
+        assert!(matches!(read(call, &ours), Revoked::NotYet(_)), "our registration is the trouble");
         for not_yet in [302, 401, 403, 429, 500, 503] {
             assert!(matches!(read(call, &reply(not_yet)), Revoked::NotYet(_)), "{not_yet}");
         }

@@ -187,9 +187,10 @@ pub async fn revoke(State(state): State<PublicState>, Path(id): Path<String>, he
     let revoked = async {
         let Some(user) = session::user(&state, &headers).await? else { return Ok(false) };
         let grants = state.issuer.grants(Some(user.subject.clone())).await?;
-        let Some(grant) = grants.into_iter().find(|grant| grant.id == id) else { return Ok(false) };
+        if !grants.iter().any(|grant| grant.id == id) {
+            return Ok(false);
+        }
         state.issuer.end_grant(&id, EndReason::RevokedByUser).await?;
-        state.issuer.forget_approvals(&user, &grant.authorization.client_id).await?;
         Ok::<_, StoreError>(true)
     };
     match revoked.await {

@@ -96,7 +96,7 @@ async fn keep_in_visit(
             Some(known) if known.subject != user.subject => visit.notice = Some(OTHER_ACCOUNT.to_owned()),
             _ => visit.user = Some(user),
         },
-        Err(error) => visit.notice = Some(explain(name, &error, "Try again, or go on without it.").what),
+        Err(error) => visit.notice = Some(explain(name, &error, AGAIN).what),
     }
     state.issuer.change_visit(visit).await
 }
@@ -130,7 +130,7 @@ pub async fn connected(State(state): State<PublicState>, Path(provider): Path<St
 }
 
 const OTHER_ACCOUNT: &str = "This is another account than the one that the visit was begun with.";
-const AGAIN: &str = "Begin again from a new connect link.";
+const AGAIN: &str = "Begin again where you came from: with a new connect link, or in your MCP client.";
 
 /// What a page says.
 struct Explanation {
@@ -159,12 +159,12 @@ fn explain(provider: &str, error: &CallbackError, again: &str) -> Explanation {
         CallbackError::AlreadyUsed => (
             "Already done",
             "This sign-in came back once before; nothing was done again.".into(),
-            "If the connection is there, all is well. Otherwise begin again from a new connect link.",
+            "If the connection is there, all is well. Otherwise begin again where you came from.",
         ),
         CallbackError::OtherBrowser => (
             "Another browser",
             "This sign-in was begun in another browser, or cookies were removed meanwhile.".into(),
-            "Open a new connect link, and stay in the same browser.",
+            "Begin again where you came from, and stay in the same browser.",
         ),
         CallbackError::OtherProvider => ("Another provider", "This sign-in belongs to another provider.".into(), again),
         CallbackError::WrongIssuer => {
@@ -197,7 +197,7 @@ fn explain(provider: &str, error: &CallbackError, again: &str) -> Explanation {
         }
         CallbackError::Store(error) => {
             error!(operation = "connect", %error, "a granted connection could not be stored");
-            let next = "Tell the operator, then begin again from a new connect link.";
+            let next = "Tell the operator, then begin again where you came from.";
             ("Not stored", "Sidekey could not store the connection.".into(), next)
         }
     };

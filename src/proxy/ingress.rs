@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, ORIGIN, PROXY_AUTHORIZATION, SET_COOKIE,
-    VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, ORIGIN,
+    PROXY_AUTHORIZATION, SET_COOKIE, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -274,7 +274,7 @@ impl Admitted {
         for (name, value) in self.verdict.headers() {
             response.insert_header(name, value.to_string())?;
         }
-        for (name, value) in cors_headers(false) {
+        for (name, value) in cors_headers() {
             response.insert_header(name, value)?;
         }
         Ok(Ok(()))
@@ -282,12 +282,22 @@ impl Admitted {
 }
 
 /// What lets clients in browsers read an answer.
-pub fn cors_headers(is_preflight: bool) -> Vec<(HeaderName, &'static str)> {
-    let mut headers = vec![(ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS)];
-    if is_preflight {
-        headers.push((ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS));
-        headers.push((ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS));
-    }
+pub fn cors_headers() -> [(HeaderName, &'static str); 2] {
+    [(ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS)]
+}
+
+/// The answer to a preflight: what clients send, and of headers that a tool's parameters are sent in (`Mcp-Param-*`) those
+/// that are asked for.
+pub fn preflight_headers(asked: &HeaderMap) -> Vec<(HeaderName, String)> {
+    let asked = asked.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter().filter_map(|value| value.to_str().ok());
+    let parameters = asked.flat_map(|value| value.split(',')).filter_map(|name| {
+        let name = name.trim().parse::<HeaderName>().ok()?;
+        name.as_str().starts_with("mcp-param-").then_some(name)
+    });
+    let parameters: String = parameters.take(64).map(|name| format!(", {name}")).collect();
+    let mut headers: Vec<_> = cors_headers().into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+    headers.push((ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS.to_owned()));
+    headers.push((ACCESS_CONTROL_ALLOW_HEADERS, format!("{ALLOWED_HEADERS}{parameters}")));
     headers
 }
 
@@ -334,6 +344,16 @@ mod tests {
         let mut two = headers(&["Bearer a"]);
         two.append(AUTHORIZATION, "Bearer b".parse().expect("a value"));
         assert_eq!(bearer(&two), Err(Refusal::TwoCredentials));
+    }
+
+    #[test]
+    fn headers_of_parameters_are_allowed_one_by_one() {
+        let asked = HeaderMap::from_iter([(
+            ACCESS_CONTROL_REQUEST_HEADERS,
+            "authorization, Mcp-Param-City, x-other, mcp-param-bad name".parse().expect("a value"),
+        )]);
+        let allowed = preflight_headers(&asked).pop().expect("there").1;
+        assert_eq!(allowed, format!("{ALLOWED_HEADERS}, mcp-param-city"));
     }
 
     #[test]

@@ -137,7 +137,10 @@ impl Public {
                 context.admitted = Some(admitted);
                 Ok(false)
             }
-            Decision::Preflight => respond::nothing(session, &ingress::cors_headers(true)).await.map(|()| true),
+            Decision::Preflight => {
+                let headers = ingress::preflight_headers(&session.req_header().headers);
+                respond::nothing(session, &headers).await.map(|()| true)
+            }
             Decision::Refuse(refusal) => {
                 self.refuse(session, context, route, refusal).await;
                 Ok(true)
@@ -150,7 +153,7 @@ impl Public {
         let mut headers: Vec<(HeaderName, String)> = vec![(VARY, "Authorization".to_owned())];
         // Whoever may not call may not read why either.
         if refusal != Refusal::ForeignOrigin {
-            headers.extend(ingress::cors_headers(false).into_iter().map(|(name, value)| (name, value.to_owned())));
+            headers.extend(ingress::cors_headers().into_iter().map(|(name, value)| (name, value.to_owned())));
         }
         if let Some(challenge) = self.ingress.challenge(route, &refusal) {
             headers.push((WWW_AUTHENTICATE, challenge));
@@ -164,7 +167,11 @@ impl Public {
             }
             _ => {}
         }
-        debug!(operation = "mcp_call", server = %route.server.name, outcome = refusal.slug());
+        if refusal.is_our_trouble() {
+            warn!(operation = "mcp_call", server = %route.server.name, outcome = refusal.slug());
+        } else {
+            debug!(operation = "mcp_call", server = %route.server.name, outcome = refusal.slug());
+        }
         if let Err(error) = respond::problem(session, &problem, &headers).await {
             debug!(operation = "mcp_call", %error, "the client went away");
         }
@@ -346,6 +353,7 @@ impl ProxyHttp for Public {
         let Some(route) = &context.route else { return };
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let outcome = match (&context.refused, status) {
+            (Some(refusal), _) if refusal.is_our_trouble() => ApiOutcome::Failed,
             (Some(_), _) => ApiOutcome::Refused,
             (None, 0) => ApiOutcome::Failed,
             (None, 400..=499) => ApiOutcome::ClientError,

@@ -35,10 +35,10 @@ pub async fn problem(
 }
 
 /// Sends headers and no body.
-pub async fn nothing(session: &mut Session, headers: &[(HeaderName, &'static str)]) -> pingora::Result<()> {
+pub async fn nothing(session: &mut Session, headers: &[(HeaderName, String)]) -> pingora::Result<()> {
     let mut header = ResponseHeader::build(204, Some(headers.len()))?;
     for (name, value) in headers {
-        header.insert_header(name.clone(), *value)?;
+        header.insert_header(name.clone(), value.as_str())?;
     }
     if !session.as_downstream_mut().is_body_done() {
         session.as_downstream_mut().set_keepalive(None);

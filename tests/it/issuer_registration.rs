@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::client::send;
-use crate::front::{REDIRECT_URI, assert_oauth_error, registration};
+use crate::front::{Front, REDIRECT_URI, Tokens, assert_oauth_error, registration};
 use crate::issuer_support::{Stage, front, get, key_set, signer};
 
 #[tokio::test]
@@ -207,5 +207,19 @@ async fn nobody_registers_where_the_operator_switched_it_off() {
     assert_oauth_error(&answer, 400, "invalid_client_metadata");
     let metadata = get(&front, &front.world.public("/.well-known/oauth-authorization-server")).await;
     assert_eq!(metadata.json().get("registration_endpoint"), None);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn scopes_that_a_client_names_for_itself_keep_nothing_from_it() {
+    let front = Front::start().await;
+    let mut metadata = registration("A client");
+    metadata["scope"] = "openid profile".into();
+    let answer = front.post_json("/register", &metadata).await.json();
+    assert_eq!(answer["scope"], "openid profile");
+    let client_id = answer["client_id"].as_str().expect("there");
+    let code = front.code(client_id, "alice").await;
+    let tokens = Tokens::of(client_id.to_owned(), &front.redeem(client_id, &code, &[]).await);
+    assert_eq!(front.whoami(&tokens.access).await.status, 200);
     front.stop().await;
 }

@@ -207,3 +207,14 @@ async fn a_visit_connects_only_what_was_approved() {
     assert_eq!(visit_id(&url).len(), 32);
     front.stop().await;
 }
+
+#[tokio::test]
+async fn looking_at_a_page_does_nothing() {
+    let front = Front::start().await;
+    let client_id = front.register("A client").await;
+    for path in [&*front.authorize_url(&client_id, &[]), &front.world.public("/account")] {
+        let answer = crate::client::send(front.world.client.head(path)).await;
+        assert_eq!((answer.status, answer.header("set-cookie")), (405, ""), "{path}");
+    }
+    front.stop().await;
+}

@@ -87,7 +87,8 @@ impl Loader<'_> {
             clients,
             reserved_names: reserved_names(providers),
             registration: RegistrationSettings {
-                enabled: table.registration.enabled,
+                // Without a server there is nothing to register for.
+                enabled: table.registration.enabled && !file.servers.is_empty(),
                 max_clients: table.registration.max_clients,
                 unused_retention: table.registration.unused_retention.0,
             },

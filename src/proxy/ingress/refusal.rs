@@ -65,6 +65,19 @@ impl Refusal {
         }
     }
 
+    /// Whether the operator should know: the MCP server fails, or we do.
+    pub fn is_our_trouble(&self) -> bool {
+        matches!(
+            self,
+            Self::SessionMixUp
+                | Self::Unresolved
+                | Self::Unreachable
+                | Self::Certificate
+                | Self::TimedOut
+                | Self::Internal
+        )
+    }
+
     /// `error` and `error_description` of the challenge (RFC 6750 section 3.1); an empty error for a request that says
     /// nothing about who it is; `None` where there is no challenge.
     pub fn bearer_error(&self) -> Option<(&'static str, &'static str)> {

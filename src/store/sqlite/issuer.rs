@@ -19,6 +19,8 @@ use crate::store::seal::Sealed;
 const HISTORY: Duration = Duration::from_secs(30 * 86_400);
 /// Sessions at MCP servers that nobody used for so long are forgotten.
 const SESSION_IDLE: Duration = Duration::from_secs(30 * 86_400);
+/// So many client documents are kept, those that were fetched last.
+const MOST_DOCUMENTS: u32 = 10_000;
 /// A code that is over is kept so long, to recognize its replay.
 const CODE_HISTORY: Duration = Duration::from_secs(86_400);
 
@@ -52,6 +54,12 @@ pub fn use_client(db: &Connection, id: &str, now: Timestamp) -> rusqlite::Result
 }
 
 pub fn put_document(db: &Connection, url: &str, document: &StoredDocument) -> rusqlite::Result<()> {
+    // Anybody can have any number of documents.
+    db.execute(
+        "DELETE FROM client_documents WHERE url IN (
+           SELECT url FROM client_documents ORDER BY fetched_at DESC LIMIT -1 OFFSET ?1)",
+        [MOST_DOCUMENTS - 1],
+    )?;
     db.execute(
         "INSERT OR REPLACE INTO client_documents (url, body, fetched_at, fresh_until) VALUES (?1, ?2, ?3, ?4)",
         params![url, document.body, document.fetched_at.as_millis(), document.fresh_until.as_millis()],
