@@ -24,5 +24,11 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     for server in settings.issuer.servers.values() {
         say(&format!("  {}: MCP clients add {}", server.name, server.resource));
     }
+    let is_behind_proxy = settings.public_url.is_https() && settings.public.tls.is_none();
+    if is_behind_proxy && settings.public.trusted_proxies.is_empty() && !settings.issuer.servers.is_empty() {
+        say(
+            "  note: TLS ends somewhere before Sidekey, so all clients seem to share one address and its limits; list that proxy in public.trusted_proxies",
+        );
+    }
     Ok(())
 }

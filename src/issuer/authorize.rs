@@ -199,7 +199,12 @@ fn scopes(client: &Client, server: &McpServer, asked: Option<&str>) -> Result<Sc
         None => Ok(server.scopes.iter().filter(|scope| allowed(scope)).cloned().collect()),
         Some(text) => {
             let asked = scope::parse(text).ok_or(("invalid_scope", "scope is malformed"))?;
-            if asked.iter().all(allowed) { Ok(asked) } else { Err(("invalid_scope", "a scope is unknown here")) }
+            if !asked.iter().all(allowed) {
+                return Err(("invalid_scope", "a scope is unknown here"));
+            }
+            // Who asks for nothing but to come back means the usual.
+            let is_only_offline = asked.iter().all(|scope| scope == scope::OFFLINE_ACCESS);
+            Ok(if is_only_offline { asked.union(&server.scopes).cloned().collect() } else { asked })
         }
     }
 }

@@ -42,7 +42,9 @@ pub enum DocumentError {
 const LARGEST: usize = 5 * 1024;
 const LARGEST_KEYS: usize = 64 * 1024;
 /// So many are fetched at the same time; further ones wait.
-const CONCURRENT: usize = 8;
+const CONCURRENT: usize = 64;
+/// And no longer than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const SHORTEST: Duration = Duration::from_secs(60);
 const USUAL: Duration = Duration::from_secs(3600);
 const LONGEST: Duration = Duration::from_secs(86_400);
@@ -219,7 +221,10 @@ impl Documents {
 
     async fn fetch(&self, url: &SafeUrl, largest: usize) -> Result<Response, DocumentError> {
         let unavailable = |why: String| DocumentError::Unavailable(why);
-        let Ok(_permit) = self.permits.acquire().await else { return Err(unavailable("stopping".to_owned())) };
+        let _permit = tokio::select! {
+            permit = self.permits.acquire() => permit.map_err(|_| unavailable("stopping".to_owned()))?,
+            () = self.clock.sleep(LONGEST_WAIT) => return Err(unavailable("too many are being fetched".to_owned())),
+        };
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
         let request = Request { method: Method::GET, url: url.clone(), headers, body: Zeroizing::default() };
         let reply = self.http.send(request).await.map_err(|error| unavailable(error.to_string()))?;

@@ -17,6 +17,7 @@ use crate::base::random;
 use crate::base::secret::Secret;
 use crate::model::authorization::AuthorizationRequest;
 use crate::model::names::Subject;
+use crate::store::StoreError;
 use crate::store::seal::{Context, Sealed};
 
 /// How long a page may be looked at.
@@ -56,6 +57,8 @@ pub enum ConsentError {
     OtherBrowser,
     /// Somebody else has signed in meanwhile.
     OtherUser,
+    /// It was decided about before.
+    Decided,
 }
 
 /// The name of the cookie that goes with the pages of one client, without prefix.
@@ -82,6 +85,12 @@ impl Issuer {
         (URL_SAFE_NO_PAD.encode(sealed.as_bytes()), cookie)
     }
 
+    /// Uses up a ticket that [`Issuer::consented`] found good; `false` if that was done before: one page, one decision.
+    pub async fn use_ticket(&self, ticket: &str) -> Result<bool, StoreError> {
+        let until = self.parts.clock.now().plus(LIFETIME);
+        self.parts.store.use_assertion(sha256(ticket.as_bytes()), until).await
+    }
+
     /// What a ticket's page was shown for, if it comes from the browser and the user that it was made for.
     pub fn consented(
         &self,
@@ -100,10 +109,12 @@ impl Issuer {
         if presented != Some(ticket.browser_binding) {
             return Err(ConsentError::OtherBrowser);
         }
-        if ticket.subject.as_ref() != subject {
+        // Who has signed in since, in another tab perhaps, was not named on the page: this visit signs in by itself.
+        let is_for_nobody = ticket.subject.is_none();
+        if !is_for_nobody && ticket.subject.as_ref() != subject {
             return Err(ConsentError::OtherUser);
         }
         let Ticket { request, subject, sign_in_again, .. } = ticket;
-        Ok(Shown { request, subject, sign_in_again })
+        Ok(Shown { request, subject, sign_in_again: sign_in_again || is_for_nobody })
     }
 }

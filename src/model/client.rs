@@ -135,10 +135,18 @@ const LONGEST_NAME: usize = 100;
 /// A client's name, if it is fit to be shown: short, and without what changes how the text around it is read.
 pub fn plain_name(name: &str) -> Option<&str> {
     let name = name.trim();
-    let turns_text = |letter: char| matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}');
+    let misleads = |letter: char| {
+        matches!(
+            letter,
+            // What turns text around or is not seen, separators of lines, blanks that look like nothing.
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
+        )
+    };
     let plain = !name.is_empty()
         && name.chars().count() <= LONGEST_NAME
-        && !name.chars().any(|letter| letter.is_control() || turns_text(letter));
+        && !name.chars().any(|letter| letter.is_control() || misleads(letter));
     plain.then_some(name)
 }
 
@@ -150,7 +158,22 @@ mod tests {
     fn names_do_not_turn_text_around() {
         assert_eq!(plain_name(" Claude "), Some("Claude"));
         assert_eq!(plain_name("<script>"), Some("<script>"), "pages escape what they show");
-        for bad in ["", "  ", "a\nb", "a\u{202e}b", "\u{0}", "a\u{1b}[31m", "\u{200b}x", &"x".repeat(101)] {
+        for bad in [
+            "",
+            "  ",
+            "a\nb",
+            "a\u{202e}b",
+            "\u{0}",
+            "a\u{1b}[31m",
+            "\u{200b}x",
+            "No\u{ad}tion",
+            "\u{3164}",
+            "\u{2800}",
+            "a\u{2028}b",
+            "x\u{fe0f}",
+            "\u{e0041}x",
+            &"x".repeat(101),
+        ] {
             assert_eq!(plain_name(bad), None, "{bad:?}");
         }
     }

@@ -19,6 +19,8 @@ pub struct RedirectPolicy {
     pub private: Vec<String>,
     /// Whether programs on the user's own machine may be called back.
     pub allow_loopback: bool,
+    /// Our own origin, where nobody may be called back: a code would arrive at pages of ours. Empty for none.
+    pub own_origin: String,
 }
 
 /// What kind of place a redirect URI leads to.
@@ -55,6 +57,13 @@ impl RedirectUri {
         }
         if !url.username().is_empty() || url.password().is_some() || authority(text).contains('@') {
             return refused("it has a user name or password");
+        }
+        if url.origin().ascii_serialization() == policy.own_origin {
+            return refused("it leads to this server itself");
+        }
+        let answers = ["code", "state", "iss", "error"];
+        if url.query_pairs().any(|(name, _)| answers.contains(&name.as_ref())) {
+            return refused("its query holds a parameter that answers are given in");
         }
         match url.scheme() {
             "https" | "http" if !text.starts_with(&format!("{}://", url.scheme())) => {
@@ -170,7 +179,14 @@ mod tests {
     const CURSOR: &str = "cursor://anysphere.cursor-mcp/oauth/callback";
 
     fn register(text: &str) -> Result<RedirectUri, String> {
-        RedirectUri::register(text, &RedirectPolicy { private: vec![CURSOR.to_owned()], allow_loopback: true })
+        RedirectUri::register(
+            text,
+            &RedirectPolicy {
+                private: vec![CURSOR.to_owned()],
+                allow_loopback: true,
+                own_origin: "https://sidekey.example".to_owned(),
+            },
+        )
     }
 
     #[test]
@@ -214,6 +230,9 @@ mod tests {
             "https://a.example/a b",
             "https://a.example/\n",
             "file:///etc/passwd",
+            "https://sidekey.example/callback/notion",
+            "https://a.example/cb?code=1",
+            "https://a.example/cb?x=1&state=2",
             "http://127.0.0.2/cb",
             "https://a%2eexample/cb",
             "vbscript:x",

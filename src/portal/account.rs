@@ -9,8 +9,10 @@ use maud::{Markup, html};
 use super::authorize::{not_from_here, store_failed};
 use super::connect::{begin_error, flow_cookie};
 use super::cookies::is_from_our_page;
+use super::limited::{From, too_many_page};
 use super::visit::key;
 use super::{PublicState, pages, session};
+use crate::base::address::ClientAddress;
 use crate::catalogue::Provider;
 use crate::model::authorization::User;
 use crate::model::continuation::Continuation;
@@ -103,18 +105,24 @@ fn connection_row(provider: &Provider, name: &ProviderName, standing: &Standing)
 }
 
 /// `POST /account/sign-in`
-pub async fn sign_in(State(state): State<PublicState>, headers: HeaderMap) -> Response {
-    begin_sign_in(&state, &headers, Continuation::Account).await
+pub async fn sign_in(State(state): State<PublicState>, From(address): From, headers: HeaderMap) -> Response {
+    begin_sign_in(&state, address, &headers, Continuation::Account).await
 }
 
-async fn begin_sign_in(state: &PublicState, headers: &HeaderMap, continuation: Continuation) -> Response {
+async fn begin_sign_in(
+    state: &PublicState,
+    address: ClientAddress,
+    headers: &HeaderMap,
+    continuation: Continuation,
+) -> Response {
     let Some(provider) = identity(state) else { return pages::not_found() };
     let purpose = Purpose::SignIn(provider.name.clone());
-    begin(state, headers, provider, purpose, continuation).await
+    begin(state, address, headers, provider, purpose, continuation).await
 }
 
 async fn begin(
     state: &PublicState,
+    address: ClientAddress,
     headers: &HeaderMap,
     provider: &Provider,
     purpose: Purpose,
@@ -122,6 +130,10 @@ async fn begin(
 ) -> Response {
     if !is_from_our_page(headers, &state.public_url) {
         return not_from_here();
+    }
+    let verdict = state.limits.unauthenticated(address);
+    if !verdict.allowed {
+        return too_many_page(&verdict);
     }
     match state.dance.start(purpose, continuation).await {
         Ok(begun) => {
@@ -157,17 +169,22 @@ pub async fn connect_page(
 }
 
 /// `POST /account/connect/{provider}`
-pub async fn connect(State(state): State<PublicState>, Path(provider): Path<String>, headers: HeaderMap) -> Response {
+pub async fn connect(
+    State(state): State<PublicState>,
+    From(address): From,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let Some(provider) = offered(&state, &provider) else { return pages::not_found() };
     match session::user(&state, &headers).await {
-        Ok(None) => begin_sign_in(&state, &headers, Continuation::Connect(provider.name.clone())).await,
+        Ok(None) => begin_sign_in(&state, address, &headers, Continuation::Connect(provider.name.clone())).await,
         Ok(Some(user)) => {
             // Another account at the provider that identifies users is another user, not another account of this one.
             let purpose = match identity(&state) {
                 Some(identity) if identity.name == provider.name => Purpose::SignIn(provider.name.clone()),
                 _ => Purpose::Connect(key(&user, &provider.name)),
             };
-            begin(&state, &headers, provider, purpose, Continuation::Account).await
+            begin(&state, address, &headers, provider, purpose, Continuation::Account).await
         }
         Err(error) => store_failed(&error),
     }

@@ -193,7 +193,12 @@ fn whose_it_is(state: &PublicState, user: Option<&User>) -> Markup {
 }
 
 /// `POST /authorize`
-pub async fn decide(State(state): State<PublicState>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn decide(
+    State(state): State<PublicState>,
+    From(address): From,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     if !is_from_our_page(&headers, &state.public_url) {
         return not_from_here();
     }
@@ -202,6 +207,10 @@ pub async fn decide(State(state): State<PublicState>, headers: HeaderMap, body: 
         Ok(user) => user,
         Err(error) => return store_failed(&error),
     };
+    let verdict = state.limits.unauthenticated(address);
+    if !verdict.allowed {
+        return too_many_page(&verdict);
+    }
     let is_https = state.public_url.is_https();
     let find = |name: &str| cookie(&headers, name, is_https);
     let ticket = form.one("ticket").ok().flatten().unwrap_or_default();
@@ -211,6 +220,13 @@ pub async fn decide(State(state): State<PublicState>, headers: HeaderMap, body: 
         Err(error) => return consent_error(error),
     };
     let Some(server) = state.issuer.server(&request.server) else { return pages::not_found() };
+    if matches!(form.one("decision"), Ok(Some("approve" | "deny" | "other_account"))) {
+        match state.issuer.use_ticket(ticket).await {
+            Ok(true) => {}
+            Ok(false) => return consent_error(ConsentError::Decided),
+            Err(error) => return store_failed(&error),
+        }
+    }
     match form.one("decision") {
         Ok(Some("deny")) => {
             let url = state.issuer.denied_url(&request, "access_denied", "the user denied the request");
@@ -303,8 +319,13 @@ fn consent_error(error: ConsentError) -> Response {
             ("Another browser", "The form belongs to another browser or another client, or cookies were removed.")
         }
         ConsentError::OtherUser => ("Another account", "Another account has signed in here meanwhile."),
+        ConsentError::Decided => ("Decided already", "This form was sent before; nothing was done again."),
     };
-    pages::message(StatusCode::FORBIDDEN, title, what, "Nothing was approved. Begin again from the client.")
+    let next = match error {
+        ConsentError::Decided => "If the client is not connected, begin again from there.",
+        _ => "Nothing was approved. Begin again from the client.",
+    };
+    pages::message(StatusCode::FORBIDDEN, title, what, next)
 }
 
 /// A form from elsewhere.

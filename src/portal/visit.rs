@@ -9,6 +9,7 @@ use maud::{Markup, html};
 use super::authorize::{not_from_here, visit_error};
 use super::connect::{begin_error, to_provider};
 use super::cookies::{cookie, is_from_our_page};
+use super::limited::{From, too_many_page};
 use super::{PublicState, pages, session};
 use crate::issuer::visit::{VisitError, cookie_name};
 use crate::model::authorization::{User, Visit};
@@ -146,6 +147,7 @@ pub fn key(user: &User, provider: &ProviderName) -> ConnectionKey {
 /// `GET /visit/{id}/connect/{provider}`
 pub async fn connect(
     State(state): State<PublicState>,
+    From(address): From,
     Path((id, provider)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
@@ -153,6 +155,10 @@ pub async fn connect(
         Ok(visit) => visit,
         Err(error) => return visit_error(&error),
     };
+    let verdict = state.limits.unauthenticated(address);
+    if !verdict.allowed {
+        return too_many_page(&verdict);
+    }
     let Ok(provider) = provider.parse::<ProviderName>() else { return pages::not_found() };
     let is_identity = state.issuer.settings().identity.as_ref() == Some(&provider);
     let purpose = match &visit.user {

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, ORIGIN,
-    PROXY_AUTHORIZATION, SET_COOKIE, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
+    CONTENT_LENGTH, COOKIE, HOST, ORIGIN, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -255,10 +255,15 @@ impl Admitted {
     pub async fn rewrite_response(
         &self,
         issuer: &Issuer,
+        asked_to_upgrade: bool,
         response: &mut ResponseHeader,
     ) -> pingora::Result<Result<(), Refusal>> {
-        response.remove_header(&WWW_AUTHENTICATE);
-        response.remove_header(&SET_COOKIE);
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !asked_to_upgrade {
+            return Ok(Err(Refusal::OddAnswer));
+        }
+        for name in not_for_clients(&response.headers) {
+            response.remove_header(&name);
+        }
         if let Some(id) = response.headers.get(SESSION_ID) {
             let subject = &self.grant.grant.authorization.user.subject;
             if !issuer.sessions().begin(&self.route.server.name, id.as_bytes(), subject).await {
@@ -311,6 +316,32 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let text = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
     let Some((scheme, token)) = text.split_once(' ') else { return Ok(None) };
     Ok(scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()))
+}
+
+/// Response headers that an MCP server must not send to a client through us: what would speak for this origin, which is
+/// that of the authorization server too, what is for one hop, and what was granted to the server and not to the client.
+fn not_for_clients(headers: &HeaderMap) -> Vec<HeaderName> {
+    const NAMES: [&str; 9] = [
+        "www-authenticate",
+        "proxy-authenticate",
+        "set-cookie",
+        "set-cookie2",
+        "clear-site-data",
+        "alt-svc",
+        "strict-transport-security",
+        "refresh",
+        "keep-alive",
+    ];
+    let nominated = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let nominated: Vec<HeaderName> = nominated
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().to_ascii_lowercase().parse().ok())
+        .filter(|name| ![UPGRADE, CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH].contains(name))
+        .collect();
+    let is_dangerous = |name: &&HeaderName| {
+        NAMES.contains(&name.as_str()) || name.as_str().starts_with("access-control-") || nominated.contains(name)
+    };
+    headers.keys().filter(is_dangerous).cloned().collect()
 }
 
 /// Headers that are for us, or that tell about the client's way to us. A name with an underscore could be read as one of

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, VARY, WWW_AUTHENTICATE,
+};
 use http::{HeaderName, Method, Request, Version};
 use http_body_util::BodyExt;
 use ipnet::IpNet;
@@ -307,18 +309,41 @@ impl ProxyHttp for Public {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
         let Some(admitted) = &context.admitted else { return Ok(()) };
-        match admitted.rewrite_response(&self.issuer, response).await? {
+        let asked_to_upgrade = session.req_header().headers.contains_key(UPGRADE);
+        match admitted.rewrite_response(&self.issuer, asked_to_upgrade, response).await? {
             Ok(()) => Ok(()),
             Err(refusal) => {
                 context.refused = Some(refusal);
                 Err(Error::new(ErrorType::InternalError))
             }
         }
+    }
+
+    /// What goes to the client once the grant is over: nothing more.
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        still_granted(context).map(|()| None)
+    }
+
+    /// And what comes from it.
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        still_granted(context)
     }
 
     /// Another address of the same host may work; nothing was sent yet.
@@ -382,6 +407,14 @@ impl ProxyHttp for Public {
 /// Whether whoever is at the other end does not read anymore.
 fn is_gone(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed)
+}
+
+/// Streams may last longer than the grant that they were opened with.
+fn still_granted(context: &Context) -> pingora::Result<()> {
+    match &context.admitted {
+        Some(admitted) if admitted.grant().has_ended() => Err(Error::new(ErrorType::Custom("the grant is over"))),
+        _ => Ok(()),
+    }
 }
 
 fn failure(error: &Error) -> Refusal {

@@ -138,7 +138,7 @@ pub trait IssuerStore: Send + Sync {
         server: ServerName,
     ) -> Result<Option<Approval>, StoreError>;
 
-    /// Forgets what a user approved for a client.
+    /// Forgets what a user approved for a client, and ends what is about to come of it: codes that wait, visits under way.
     async fn forget_approvals(&self, subject: Subject, client_id: String) -> Result<(), StoreError>;
 
     /// Keeps a code that was made without a visit.
@@ -173,7 +173,7 @@ pub trait IssuerStore: Send + Sync {
         grace: std::time::Duration,
     ) -> Result<Rotation, StoreError>;
 
-    /// Ends an access token.
+    /// Ends an access token; an answer that held it is not given again.
     async fn end_access_token(&self, digest: Digest) -> Result<(), StoreError>;
 
     /// Ends a grant and all its tokens; `false` if there is none of this id that is live.

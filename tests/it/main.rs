@@ -14,6 +14,7 @@ mod egress;
 mod egress_refusals;
 mod front;
 mod front_support;
+mod grant_ends;
 mod ingress_grants;
 mod ingress_limits;
 mod ingress_providers;

@@ -48,6 +48,12 @@ impl Wire {
         self.read_until("\r\n\r\n").await.to_ascii_lowercase()
     }
 
+    /// What comes until the other side hangs up.
+    pub async fn read_to_end(&mut self) -> String {
+        while self.read_more().await {}
+        String::from_utf8_lossy(&self.read).into_owned()
+    }
+
     /// Waits until the other side hangs up.
     pub async fn ends(&mut self) {
         while self.read_more().await {}

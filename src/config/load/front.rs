@@ -68,7 +68,8 @@ impl Loader<'_> {
         let issuer = public_url.map(SafeUrl::origin).unwrap_or_default();
         let scopes = self.scopes(file);
         let servers = self.servers(file, &issuer, providers);
-        let clients = self.clients(file);
+        let policy = redirect_policy(file, &issuer);
+        let clients = self.clients(file, &policy);
         let pinned = self.pinned_documents(file);
         let usual = if table.access_tokens == AccessTokens::Jwt { 15 * 60 } else { 3600 };
         Some(IssuerSettings {
@@ -82,10 +83,10 @@ impl Loader<'_> {
             refresh_grace: table.refresh_grace.0,
             code_lifetime: table.code_lifetime.0,
             accept_json: table.accept_json,
-            redirect_policy: redirect_policy(file),
+            redirect_policy: policy,
             scopes,
             clients,
-            reserved_names: reserved_names(providers),
+            reserved_names: reserved_names(providers, file),
             registration: RegistrationSettings {
                 // Without a server there is nothing to register for.
                 enabled: table.registration.enabled && !file.servers.is_empty(),
@@ -311,8 +312,8 @@ impl Loader<'_> {
         Some(HandlePlacement { header, before: format!("{scheme}{prefix}") })
     }
 
-    fn clients(&mut self, file: &ConfigFile) -> Vec<Client> {
-        let client = |(id, table): (&String, &ClientTable)| self.client(id, table, &redirect_policy(file));
+    fn clients(&mut self, file: &ConfigFile, policy: &RedirectPolicy) -> Vec<Client> {
+        let client = |(id, table): (&String, &ClientTable)| self.client(id, table, policy);
         file.clients.iter().filter_map(client).collect()
     }
 
@@ -438,14 +439,17 @@ impl Loader<'_> {
     }
 }
 
-fn redirect_policy(file: &ConfigFile) -> RedirectPolicy {
+fn redirect_policy(file: &ConfigFile, own_origin: &str) -> RedirectPolicy {
     let issuer = &file.issuer;
-    RedirectPolicy { private: issuer.private_redirect_uris.clone(), allow_loopback: issuer.loopback_redirect_uris }
+    let own_origin = own_origin.to_owned();
+    let (private, allow_loopback) = (issuer.private_redirect_uris.clone(), issuer.loopback_redirect_uris);
+    RedirectPolicy { private, allow_loopback, own_origin }
 }
 
 /// Names under which a client that registers itself could pass for somebody that users trust.
-fn reserved_names(providers: &Providers) -> Vec<String> {
+fn reserved_names(providers: &Providers, file: &ConfigFile) -> Vec<String> {
     let mut names = vec!["sidekey".to_owned()];
+    names.extend(file.clients.values().map(|client| client.name.to_lowercase()));
     for provider in providers.values() {
         let display = provider.entry.display_name.to_lowercase();
         names.extend(display.split(' ').next().map(str::to_owned));

@@ -28,6 +28,8 @@ pub enum Refusal {
     ForeignSession,
     /// The server opened a session under an id that is somebody else's.
     SessionMixUp,
+    /// The server switched protocols, and nobody had asked it to.
+    OddAnswer,
     /// Too many requests.
     TooMany(Verdict),
     /// The server's host name cannot be resolved.
@@ -57,6 +59,7 @@ impl Refusal {
             Self::ProviderGone => "provider-gone",
             Self::ForeignSession => "unknown-session",
             Self::SessionMixUp => "session-mix-up",
+            Self::OddAnswer => "server-odd-answer",
             Self::TooMany(_) => "too-many-requests",
             Self::Unresolved | Self::Unreachable => "server-unreachable",
             Self::Certificate => "server-certificate",
@@ -70,6 +73,7 @@ impl Refusal {
         matches!(
             self,
             Self::SessionMixUp
+                | Self::OddAnswer
                 | Self::Unresolved
                 | Self::Unreachable
                 | Self::Certificate
@@ -152,6 +156,12 @@ impl Refusal {
                 "Session mix-up",
                 "The MCP server opened a session under an id that belongs to another user.",
                 "the MCP server must make up session ids that nobody else has; tell its maker",
+            ),
+            Self::OddAnswer => (
+                502,
+                "Odd answer",
+                "The MCP server switched protocols without being asked.",
+                "the MCP server is broken or hostile; tell its maker",
             ),
             Self::Unresolved => (
                 502,

@@ -165,9 +165,19 @@ pub fn approval(
     Ok(found.optional()?.flatten())
 }
 
-pub fn forget_approvals(db: &Connection, subject: &Subject, client_id: &str) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM approvals WHERE subject = ?1 AND client_id = ?2";
-    db.execute(sql, params![subject.as_str(), client_id]).map(|_| ())
+pub fn forget_approvals(db: &mut Connection, subject: &Subject, client_id: &str) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    // What was approved and not redeemed yet, and what is being approved, is over as well.
+    for sql in [
+        "DELETE FROM approvals WHERE subject = ?1 AND client_id = ?2",
+        "DELETE FROM codes WHERE used_at IS NULL AND client_id = ?2
+           AND json_extract(pending, '$.authorization.user.subject') = ?1",
+        "DELETE FROM visits WHERE finished_at IS NULL AND json_extract(visit, '$.request.client_id') = ?2
+           AND json_extract(visit, '$.user.subject') = ?1",
+    ] {
+        transaction.execute(sql, params![subject.as_str(), client_id])?;
+    }
+    transaction.commit()
 }
 
 pub fn put_code(db: &Connection, digest: &Digest, pending: &PendingCode) -> rusqlite::Result<()> {
@@ -326,6 +336,8 @@ fn replace(
         Some((_, Some(used_at), Some(reply), None, None)) if now < used_at.plus(grace) => {
             Rotation::Repeated(Sealed::from_bytes(reply))
         }
+        // The access token of that answer was taken back, so the answer is not given again.
+        Some((_, Some(used_at), None, None, None)) if now < used_at.plus(grace) => Rotation::Refused,
         Some((grant_id, Some(_), _, _, None)) => {
             end_grant(transaction, &grant_id, EndReason::RefreshTokenReused, now)?;
             Rotation::Reused
@@ -334,8 +346,16 @@ fn replace(
     })
 }
 
-pub fn end_access_token(db: &Connection, digest: &Digest) -> rusqlite::Result<()> {
-    db.execute("DELETE FROM access_tokens WHERE digest = ?1", [digest.as_slice()]).map(|_| ())
+pub fn end_access_token(db: &mut Connection, digest: &Digest) -> rusqlite::Result<()> {
+    let transaction = db.transaction()?;
+    // An answer that is given again must not bring it back.
+    transaction.execute(
+        "UPDATE refresh_tokens SET reply_sealed = NULL
+         WHERE grant_id = (SELECT grant_id FROM access_tokens WHERE digest = ?1)",
+        [digest.as_slice()],
+    )?;
+    transaction.execute("DELETE FROM access_tokens WHERE digest = ?1", [digest.as_slice()])?;
+    transaction.commit()
 }
 
 pub fn end_grant(db: &Connection, id: &str, reason: EndReason, now: Timestamp) -> rusqlite::Result<bool> {
@@ -404,6 +424,7 @@ pub fn sweep(db: &mut Connection, now: Timestamp, unused_since: Timestamp) -> ru
     remove("DELETE FROM access_tokens WHERE expires_at <= ?1", now)?;
     // The longest grace is ten minutes; after it no answer is repeated.
     remove("UPDATE refresh_tokens SET reply_sealed = NULL WHERE used_at <= ?1", now.minus(Duration::from_secs(600)))?;
+    remove("DELETE FROM refresh_tokens WHERE expires_at <= ?1", now.minus(CODE_HISTORY))?;
     remove("DELETE FROM grants WHERE ended_at <= ?1", now.minus(HISTORY))?;
     remove("DELETE FROM grants WHERE expires_at <= ?1", now.minus(HISTORY))?;
     remove("DELETE FROM mcp_sessions WHERE seen_at <= ?1", now.minus(SESSION_IDLE))?;
