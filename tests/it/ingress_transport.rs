@@ -55,7 +55,11 @@ async fn headers_of_the_server_reach_the_client_except_for_what_is_not_for_it() 
             ("x-accel-buffering", "no"),
             ("cache-control", "no-store"),
             ("access-control-allow-origin", "*"),
-            ("access-control-expose-headers", "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, Retry-After"),
+            (
+                "access-control-expose-headers",
+                "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, Retry-After, RateLimit-Limit, \
+                 RateLimit-Remaining, RateLimit-Reset",
+            ),
         ] {
             let values: Vec<_> = answer.headers.get_all(name).iter().collect();
             assert_eq!(values, [value], "{status} {name}");

@@ -10,7 +10,9 @@ use sidekey::base::jws::Signer;
 use crate::client::Answer;
 use crate::document_server::{DocumentServer, Reply};
 use crate::front::{Front, Tokens, assert_oauth_error};
-use crate::issuer_support::{ASSERTION_TYPE, Stage, assertion_claims, is_taken, key_set, redeem_as, signed, signer};
+use crate::issuer_support::{
+    ASSERTION_TYPE, Stage, assertion_claims, get, is_taken, key_set, redeem_as, signed, signer,
+};
 
 struct Keyed {
     server: DocumentServer,
@@ -30,7 +32,14 @@ impl Keyed {
         let id = publish(&server, "/client.json", ("jwks_uri", json!(server.url(KEYS))));
         let keyed = Self { server, front, clock, id };
         keyed.put_keys(keys);
+        keyed.visit().await;
         keyed
+    }
+
+    /// The token endpoint fetches no documents: a client is known from when its user came.
+    async fn visit(&self) {
+        let answer = get(&self.front, &self.front.authorize_url(&self.id, &[])).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
     fn put_keys(&self, keys: &[&Signer]) {
@@ -87,6 +96,7 @@ async fn a_document_may_hold_the_keys_itself() {
     let (key, other) = (signer(), signer());
     let mut keyed = Keyed::start(&[&other]).await;
     keyed.id = publish(&keyed.server, "/inline.json", ("jwks", key_set(&[&key])));
+    keyed.visit().await;
     keyed.assert_believed(&key).await;
     keyed.assert_not_believed(&other).await;
     assert_eq!(keyed.fetches(), 0);
@@ -150,6 +160,7 @@ async fn keys_are_fetched_from_the_public_internet_only() {
         .enumerate()
     {
         keyed.id = publish(&keyed.server, &format!("/{number}.json"), ("jwks_uri", json!(uri)));
+        keyed.visit().await;
         keyed.assert_not_believed(&key).await;
     }
     for (what, reply) in [
@@ -163,6 +174,7 @@ async fn keys_are_fetched_from_the_public_internet_only() {
         let status = if what == "a detour" { 302 } else { reply.status };
         keyed.server.put(&path, Reply { status, ..reply });
         keyed.id = publish(&keyed.server, &format!("{path}.json"), ("jwks_uri", json!(keyed.server.url(&path))));
+        keyed.visit().await;
         keyed.assert_not_believed(&key).await;
     }
     assert_eq!(keyed.fetches(), 0);

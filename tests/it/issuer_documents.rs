@@ -215,7 +215,10 @@ async fn a_client_that_changed_is_approved_anew() {
     let id = server.publish("/client.json", &[]);
     let url = front.authorize_url(&id, &[("redirect_uri", WEB_REDIRECT_URI)]);
     let mut browser = front.browser("alice");
-    assert!(parameter(&browser.authorize(&url).await, "code").is_some());
+    let (at, page) = browser.open(&url).await.page();
+    let everything = decision(&page, "approve", &["notion", "github"]);
+    let back = browser.submit(&own_path(&at, "/authorize"), &everything).await.away();
+    assert!(parameter(&back, "code").is_some(), "{back}");
     let again = browser.get(&url).await;
     assert_eq!(again.status, 303, "the same client of the same user");
     assert!(parameter(again.header("location"), "code").is_some());

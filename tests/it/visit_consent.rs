@@ -142,6 +142,9 @@ async fn no_form_is_ever_answered_with_a_redirect_that_repeats_it() {
     assert_eq!(approved.status, 303, "{}", approved.text());
     let visit = approved.header("location").to_owned();
     assert!(visit.starts_with("/visit/"), "{visit}");
+    let again = visitor.post(&url, &decision(&page, "deny", &[])).await;
+    assert!(again.status == 403 && again.text().contains("Decided already"), "{}", again.text());
+    let page = visitor.consent(&front.authorize_url(&client_id, &[])).await;
     let mut statuses = vec![visitor.post(&url, &decision(&page, "deny", &[])).await.status];
     for path in [
         &*format!("{visit}/finish"),

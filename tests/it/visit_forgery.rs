@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::{form, send};
-use crate::front::{Front, decision};
+use crate::front::{Front, decision, parameter};
 use crate::front_support::{Special, assert_page, at_a_standstill};
 
 #[tokio::test]
@@ -91,19 +91,22 @@ async fn a_page_that_was_shown_to_one_user_is_not_decided_by_another() {
     let front = Front::start().await;
     let client_id = front.register("A client").await;
     let mut visitor = front.visitor("alice");
-    let (url, mut asked) = (front.world.public("/authorize"), Vec::new());
+    let url = front.world.public("/authorize");
     let nobodys = visitor.consent(&front.authorize_url(&client_id, &[])).await;
-    asked.push(decision(&nobodys, "approve", &["notion"]));
     visitor.sign_in().await.page();
     let alices = visitor.consent(&front.authorize_url(&client_id, &[])).await;
     assert!(alices.text().contains("You are signed in as <strong>alice</strong>."), "{}", alices.text());
     "mallory".clone_into(&mut visitor.user);
     visitor.sign_in().await.page();
-    asked.push(decision(&alices, "approve", &["notion"]));
-    for form in asked {
-        let answer = visitor.post(&url, &form).await;
-        assert_page(&answer, 403, "Another account", "Another account has signed in here meanwhile.");
-    }
+    let answer = visitor.post(&url, &decision(&alices, "approve", &["notion"])).await;
+    assert_page(&answer, 403, "Another account", "Another account has signed in here meanwhile.");
+    // A page that was shown to nobody names nobody: who approves it signs in with the provider once more.
+    let signed_in = front.sign_ins("notion");
+    let back = visitor.submit(&url, &decision(&nobodys, "approve", &["notion"])).await.away();
+    assert_eq!(front.sign_ins("notion"), signed_in + 1);
+    let code = parameter(&back, "code").expect("a code");
+    assert_eq!(front.redeem(&client_id, &code, &[]).await.status, 200);
+    assert_eq!(front.grants().await[0]["account"], "mallory");
     front.stop().await;
 }
 

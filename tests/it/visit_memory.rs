@@ -37,7 +37,7 @@ async fn a_client_that_is_certain_to_be_itself_is_approved_once() {
     let mut visitor = front.visitor("alice");
     let of_site = front.authorize_url(&site, &[("redirect_uri", "https://site.example/cb")]);
     for url in [front.reporting(&[]), of_site] {
-        assert!(visitor.approve(&url, &[]).await.away().contains("code="));
+        assert!(visitor.approve(&url, &["github"]).await.away().contains("code="));
         let answer = visitor.get(&url).await;
         assert_eq!(answer.status, 303, "{}", answer.text());
         let back = answer.header("location");
@@ -120,7 +120,7 @@ async fn a_silent_request_is_never_answered_with_a_page() {
 async fn a_client_can_have_the_user_asked_again() {
     let front = start(Special { tables: REPORTING.to_owned(), ..Special::default() }).await;
     let mut visitor = front.visitor("alice");
-    visitor.approve(&front.reporting(&[]), &[]).await.away();
+    visitor.approve(&front.reporting(&[]), &["github"]).await.away();
     assert!(!is_asked(&mut visitor, &front.reporting(&[])).await);
     let page = visitor.consent(&front.reporting(&[("prompt", "consent")])).await;
     assert!(page.text().contains("You are signed in as <strong>alice</strong>."), "{}", page.text());
@@ -161,7 +161,10 @@ async fn what_was_not_approved_before_is_asked_for() {
     })
     .await;
     let mut visitor = front.visitor("alice");
-    visitor.approve(&front.reporting(&[("scope", "mcp notes:read")]), &[]).await.away();
+    let first = front.reporting(&[("scope", "mcp notes:read")]);
+    visitor.approve(&first, &[]).await.away();
+    assert!(is_asked(&mut visitor, &first).await, "about the account that was left out, too");
+    visitor.approve(&first, &["github"]).await.away();
     for (changes, asked) in [
         (vec![("scope", "mcp notes:read")], false),
         (vec![("scope", "mcp")], false),
