@@ -41,4 +41,4 @@ fmt: ## Format the code
 
 clean: ## Remove everything that was built or installed here
 	$(CARGO) clean
-	rm -rf e2e/.venv e2e/node_modules
+	rm -rf e2e/.venv e2e/.venv-v1 e2e/node_modules
