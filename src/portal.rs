@@ -108,6 +108,7 @@ fn for_users() -> Router<PublicState> {
         .route("/account/sign-in", post(account::sign_in))
         .route("/account/sign-out", post(account::sign_out))
         .route("/account/connect/{provider}", get(account::connect_page).post(account::connect))
+        .route("/account/disconnect/{provider}", post(account::disconnect))
         .route("/account/grants/{id}/revoke", post(account::revoke))
         .layer(axum::middleware::from_fn(looking_is_not_asking))
 }

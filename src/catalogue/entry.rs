@@ -67,6 +67,10 @@ pub struct Entry {
     pub userinfo: Option<UserInfo>,
     /// How the provider says who the user is, where it can be the one that identifies users.
     pub identity: Option<Identity>,
+    /// The captured values that say which company, workspace or site a connection is for. It is not replaced by one for
+    /// another.
+    #[serde(default)]
+    pub realm: Vec<String>,
     /// Look-ups to make once connected, whose results belong to the connection.
     #[serde(default)]
     pub post_connect: Vec<Lookup>,

@@ -272,6 +272,10 @@ fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
     for value in entry.api.headers.always.values() {
         must_be_captured("api.headers".to_owned(), value);
     }
+    for name in entry.realm.iter().filter(|name| !captured.contains(name)) {
+        let message = format!("{name:?} is not captured; captured are {captured:?}");
+        problems.push(document.problem("realm", message));
+    }
     for (path, headers) in std::iter::once(("api".to_owned(), &entry.api.headers))
         .chain(entry.apis.iter().map(|(name, api)| (join("apis", name), &api.headers)))
     {
@@ -435,6 +439,17 @@ mod tests {
         assert_eq!(
             select(&catalogue, "notoin").expect_err("unknown"),
             ["there is no provider entry \"notoin\" (did you mean `notion`?)"]
+        );
+    }
+
+    #[test]
+    fn a_realm_is_made_of_what_is_captured() {
+        let text = "extends = 'quickbooks'\nrealm = ['company']\n";
+        let (catalogue, _) = with_files(&[("quickbooks.toml", text)]);
+        let problems = select(&catalogue, "quickbooks").expect_err("wrong");
+        assert!(
+            problems[0].contains("realm: \"company\" is not captured; captured are [\"realm_id\"]"),
+            "{problems:?}"
         );
     }
 

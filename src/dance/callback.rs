@@ -183,6 +183,10 @@ impl Dance {
         code: Secret,
         captured: Captured,
     ) -> Result<Connected, CallbackError> {
+        // Before the code is used, where it is known already: then nothing was granted.
+        if let Purpose::Connect(key) = &record.flow.purpose {
+            self.guard_realm(provider, key, &captured).await?;
+        }
         let verifier = self.open_verifier(&record)?;
         let reply = self.exchange(provider, &code, verifier.as_ref()).await?;
         let (key, user) = match record.flow.purpose {
@@ -194,12 +198,30 @@ impl Dance {
             }
         };
         let connection = self.connection(key, reply, captured);
+        // Its tokens are dropped and not given back: the other company may be connected elsewhere by the same grant.
+        self.guard_realm(provider, &connection.key, &connection.captured).await?;
         let now = self.parts.clock.now();
         self.parts.store.connect(connection.clone(), now).await.map_err(CallbackError::Store)?;
         if let Err(error) = self.parts.vault.adopt(&connection) {
             warn!(operation = "connect", connection = %connection.key, ?error, "stored, but not usable");
         }
         Ok(Connected { key: connection.key, user })
+    }
+
+    /// A connection is never silently replaced by one for another company, workspace or site.
+    async fn guard_realm(
+        &self,
+        provider: &Provider,
+        key: &ConnectionKey,
+        chosen: &Captured,
+    ) -> Result<(), CallbackError> {
+        if provider.entry.realm.is_empty() {
+            return Ok(());
+        }
+        let Some(connected) = self.parts.store.connection(key.clone()).await.map_err(CallbackError::Store)? else {
+            return Ok(());
+        };
+        other_realm(&provider.entry.realm, &connected.captured, chosen).map_or(Ok(()), Err)
     }
 
     async fn identify(&self, provider: &Provider, reply: &TokenReply, flow: FlowId) -> Result<User, CallbackError> {
@@ -326,6 +348,16 @@ fn capture(declared: &[Capture], parameters: &CallbackParameters) -> Result<Capt
         }
     }
     Ok(captured)
+}
+
+/// The first of these values that both have and that differs.
+fn other_realm(realm: &[String], connected: &Captured, chosen: &Captured) -> Option<CallbackError> {
+    realm.iter().find_map(|name| match (connected.get(name), chosen.get(name)) {
+        (Some(connected), Some(chosen)) if connected != chosen => {
+            Some(CallbackError::OtherRealm { name: name.clone(), connected: connected.clone(), chosen: chosen.clone() })
+        }
+        _ => None,
+    })
 }
 
 /// The code of an OAuth error as it may be shown (RFC 6749 section 4.1.2.1 has no others).

@@ -43,6 +43,15 @@ pub enum CallbackError {
         /// Whether it is missing.
         missing: bool,
     },
+    /// The user chose another company, workspace or site than the one that is connected.
+    OtherRealm {
+        /// The captured value that differs.
+        name: String,
+        /// What is connected, and stays.
+        connected: String,
+        /// What was chosen now.
+        chosen: String,
+    },
     /// The provider refused the code.
     CodeRefused {
         /// What it said.
@@ -80,6 +89,7 @@ impl CallbackError {
             Self::WrongIssuer => "wrong_issuer",
             Self::Denied { .. } => "denied",
             Self::BadCapture { .. } => "bad_capture",
+            Self::OtherRealm { .. } => "other_realm",
             Self::NotIdentified { .. } => "not_identified",
             Self::CodeRefused { .. } => "code_refused",
             Self::Registration { .. } => "registration",

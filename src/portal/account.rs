@@ -100,6 +100,11 @@ fn connection_row(provider: &Provider, name: &ProviderName, standing: &Standing)
         li {
             span { strong { (provider.entry.display_name) } } span.state { (state) }
             form method="post" action={ "/account/connect/" (name) } { button.quiet type="submit" { (action) } }
+            @if !matches!(standing, Standing::Missing) {
+                form method="post" action={ "/account/disconnect/" (name) } {
+                    button.quiet type="submit" { "Disconnect" }
+                }
+            }
         }
     }
 }
@@ -194,6 +199,27 @@ pub async fn connect(
 fn offered<'s>(state: &'s PublicState, name: &str) -> Option<&'s Provider> {
     let name = name.parse::<ProviderName>().ok()?;
     state.offered().contains(&name).then(|| state.dance.provider(&name).map(AsRef::as_ref)).flatten()
+}
+
+/// `POST /account/disconnect/{provider}`
+pub async fn disconnect(
+    State(state): State<PublicState>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if !is_from_our_page(&headers, &state.public_url) {
+        return not_from_here();
+    }
+    let Some(provider) = offered(&state, &provider) else { return pages::not_found() };
+    let disconnected = async {
+        let Some(user) = session::user(&state, &headers).await? else { return Ok(None) };
+        state.dance.disconnect(&key(&user, &provider.name)).await
+    };
+    match disconnected.await {
+        Ok(Some(_)) => to_account(),
+        Ok(None) => pages::not_found(),
+        Err(error) => store_failed(&error),
+    }
 }
 
 /// `POST /account/grants/{id}/revoke`

@@ -150,6 +150,7 @@ fn explain(provider: &str, error: &CallbackError, again: &str) -> Explanation {
         CallbackError::Registration { .. } | CallbackError::ProviderDown { .. } => StatusCode::BAD_GATEWAY,
         CallbackError::NotIdentified { .. } => StatusCode::BAD_GATEWAY,
         CallbackError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        CallbackError::OtherRealm { .. } => StatusCode::CONFLICT,
         _ => StatusCode::BAD_REQUEST,
     };
     let (title, what, next): (_, String, &str) = match error {
@@ -178,6 +179,14 @@ fn explain(provider: &str, error: &CallbackError, again: &str) -> Explanation {
         CallbackError::BadCapture { parameter, missing } => {
             let what = if *missing { "is missing" } else { "looks wrong" };
             ("Incomplete answer", format!("The parameter {parameter} in {provider}'s answer {what}."), again)
+        }
+        CallbackError::OtherRealm { name, connected, chosen } => {
+            let differs = format!(
+                "{provider} answers for another {name} ({chosen}) than the one that is connected ({connected})."
+            );
+            let what =
+                format!("{differs} The connection was left as it is: disconnect it first if the other one is meant.");
+            ("Not the one that is connected", what, "That is done on your account page, or by the operator.")
         }
         CallbackError::CodeRefused { summary } => {
             ("Not accepted", format!("{provider} did not accept its own code: {summary}."), again)

@@ -335,12 +335,62 @@ async fn what_the_provider_says_of_the_code_decides_the_status() {
 async fn reconnecting_supersedes() {
     let world = World::start().await;
     let handle = world.connected("quickbooks", "alice").await;
-    world.simulator.set("quickbooks", |settings| settings.realm_id = "1111111111111".to_owned());
     world.connect("quickbooks", "alice").await;
-    let connections = world.connections("alice").await;
-    assert_eq!((connections.len(), &connections[0]["captured"]["realm_id"]), (1, &"1111111111111".into()));
-    let answer = world.call(&handle, "/quickbooks/v3/company/0/companyinfo/0").await;
-    assert_eq!(answer.json()["CompanyInfo"]["Id"], "1111111111111");
+    assert_eq!(world.connections("alice").await.len(), 1);
+    assert_eq!(world.simulator.ledger().profile("quickbooks").counters.code_exchanges, 2);
+    assert_eq!(world.call(&handle, "/quickbooks/v3/company/0/companyinfo/0").await.status, 200);
+    world.stop().await;
+}
+
+/// What came with the connection to this provider.
+fn captured_of<'c>(connections: &'c [serde_json::Value], provider: &str) -> &'c serde_json::Value {
+    let found = connections.iter().find(|connection| connection["provider"] == provider);
+    &found.expect("connected")["captured"]
+}
+
+#[tokio::test]
+async fn a_connection_is_not_replaced_by_one_for_another_company() {
+    let world = World::start().await;
+    // The company stands in the callback of one provider, and in the token reply of the other.
+    for (provider, name, path, exchanges) in [
+        ("quickbooks", "realm_id", "/quickbooks/v3/company/0/companyinfo/0", 1),
+        ("notion", "workspace_id", "/notion/v1/users/me", 2),
+    ] {
+        let handle = world.connected(provider, "alice").await;
+        let before = world.connections("alice").await;
+        let held = captured_of(&before, provider)[name].as_str().expect("captured").to_owned();
+        world.simulator.set(provider, |settings| settings.realm_id = "1111111111111".to_owned());
+        let callback = world.callback_url(&world.begin(provider, "alice").await).await;
+        let refused = world.callback(&callback.0, &callback.1).await;
+        let what = format!(
+            "answers for another {name} (1111111111111) than the one that is connected ({held}). \
+             The connection was left as it is: disconnect it first if the other one is meant."
+        );
+        assert_eq!(refused.status, 409, "{}", refused.text());
+        assert!(refused.text().contains("<h1>Not the one that is connected</h1>"), "{}", refused.text());
+        assert!(refused.text().contains(&what), "{}", refused.text());
+        assert_eq!(world.simulator.ledger().profile(provider).counters.code_exchanges, exchanges, "{provider}");
+        assert_eq!(world.connections("alice").await, before);
+        assert_eq!(world.call(&handle, path).await.status, 200, "{provider}: the old one serves");
+        // Another subject may have the other company, and so may the same one once the old connection has ended.
+        world.connect(provider, "bob").await;
+        let body = serde_json::json!({ "provider": provider, "subject": "alice" });
+        assert_eq!(world.admin("POST", "/v1/disconnect", &body.to_string()).await.status, 200);
+        world.connect(provider, "alice").await;
+        assert_eq!(captured_of(&world.connections("alice").await, provider)[name], "1111111111111");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_company_that_was_written_into_the_address_changes_nothing() {
+    let world = World::start().await;
+    world.connect("quickbooks", "alice").await;
+    let good = world.callback_url(&world.begin("quickbooks", "alice").await).await;
+    let tampered = changed(&good.0, "realmId", Some("1111111111111"));
+    assert_eq!(world.callback(&tampered, &good.1).await.status, 409, "whoever wrote it there");
+    assert_eq!(world.callback(&good.0, &good.1).await.status, 400, "the state is used up");
+    assert_eq!(world.connections("alice").await[0]["captured"]["realm_id"], "9341453172058817");
     world.stop().await;
 }
 

@@ -313,7 +313,7 @@ async fn paths_beyond_the_policy() {
             "other-tenant",
             "Another tenant",
             "The path names another realm_id than the one that subject alice connected.",
-            "send 0 or {realm_id} in its place and it is filled in, or connect the other one",
+            "send 0 or {realm_id} in its place and it is filled in, or disconnect and connect the other one",
         );
     }
     assert_problem(

@@ -159,3 +159,32 @@ async fn a_required_provider_that_was_disconnected_ends_the_grant() {
     assert_problem(&front.ping(&tokens.access).await, 401, "invalid-token");
     front.stop().await;
 }
+
+#[tokio::test]
+async fn users_disconnect_their_own_accounts_and_nobody_elses() {
+    let server = "providers = [\"notion\", \"gitlab\"]\nrequired = [\"notion\"]\n";
+    let front = start(Special { server, ..Special::default() }).await;
+    let tokens = front.authorized_with("alice", &[], &["gitlab"]).await;
+    let url = front.world.public("/account/disconnect/gitlab");
+    let mut stranger = front.visitor("bob");
+    assert_eq!(stranger.post(&url, &[]).await.status, 404, "nobody is signed in");
+    stranger.sign_in().await.page();
+    assert_eq!(stranger.post(&url, &[]).await.status, 404, "bob has none");
+    let mut visitor = front.visitor("alice");
+    visitor.sign_in().await.page();
+    let from_elsewhere = front.world.client.post(&url).header("origin", "https://evil.example");
+    let answer = visitor.fetch(from_elsewhere).await;
+    assert_page(&answer, 403, "Not from here", "This request came from another site.");
+    assert_eq!(visitor.get(&url).await.status, 405, "opening the address does nothing");
+    assert_eq!(call_gitlab(&front, &tokens.access).await.json()["status"], 200);
+    assert!(visitor.account().await.text().contains("action=\"/account/disconnect/gitlab\""));
+    let done = visitor.post(&url, &[]).await;
+    assert_eq!((done.status, done.header("location")), (303, "/account"));
+    assert!(!visitor.account().await.text().contains("action=\"/account/disconnect/gitlab\""));
+    assert_eq!(visitor.post(&url, &[]).await.status, 404, "once");
+    let answer = call_gitlab(&front, &tokens.access).await.json();
+    assert_eq!(answer["body"]["type"], "urn:sidekey:error:not-connected");
+    let unknown = visitor.post(&front.world.public("/account/disconnect/nobody"), &[]).await;
+    assert_eq!(unknown.status, 404);
+    front.stop().await;
+}

@@ -166,8 +166,11 @@ async fn the_company_that_a_callback_names_is_nobody() {
     let callback = visitor.open_until(&led, &front.world.public("/callback/")).await.away();
     let changed = callback.replace("realmId=9341453172058817", "realmId=1111111111111111");
     assert_ne!(callback, changed);
-    visitor.open(&changed).await.page();
-    assert!(visitor.account().await.text().contains("<strong>bob@example.test</strong>"));
+    let (_, page) = visitor.open(&changed).await.page();
+    assert_eq!(page.status, 409, "{}", page.text());
+    assert!(!visitor.cookies.contains_key("sidekey_session"));
+    let realms_now = front.connections().await.iter().all(|connection| connection["captured"]["realm_id"] == realms[0]);
+    assert!(realms_now);
     front.stop().await;
 }
 

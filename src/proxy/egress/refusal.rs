@@ -189,7 +189,9 @@ impl Refusal {
                 403,
                 "Another tenant",
                 format!("The path names another {name} than the one that {whose} connected."),
-                format!("send 0 or {{{name}}} in its place and it is filled in, or connect the other one"),
+                format!(
+                    "send 0 or {{{name}}} in its place and it is filled in, or disconnect and connect the other one"
+                ),
             ),
             Self::Policy(PolicyError::NotCaptured { name }) => {
                 (403, "Tenant unknown", format!("The connection of {whose} has no {name}."), connect)
