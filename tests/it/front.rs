@@ -13,7 +13,7 @@ use sidekey::base::clock::{Clock, SystemClock};
 use sidekey::base::digest::sha256_base64url;
 
 use crate::client::{Answer, form, http, send};
-use crate::world::{Setup, World, free_address};
+use crate::world::{Setup, World, free_listener, serve_at};
 
 /// Where the clients of these tests are sent back to.
 pub const REDIRECT_URI: &str = "http://127.0.0.1:33418/callback";
@@ -360,11 +360,11 @@ pub struct Received {
 
 impl McpServer {
     pub async fn start() -> Self {
-        let address = free_address();
-        let listener = tokio::net::TcpListener::bind(address).await.expect("bound");
+        let listener = free_listener();
+        let address = listener.local_addr().expect("bound");
         let server = Self { url: format!("http://{address}/mcp"), state: Arc::default() };
         let router = Router::new().fallback(serve).with_state(server.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        serve_at(listener, router);
         server
     }
 

@@ -112,10 +112,10 @@ async fn a_server_that_gives_two_users_one_session_is_stopped() {
 
 #[tokio::test]
 async fn a_session_is_one_of_its_own_server() {
-    let address = crate::world::free_address();
-    let listener = tokio::net::TcpListener::bind(address).await.expect("bound");
+    let listener = crate::world::free_listener();
+    let address = listener.local_addr().expect("bound");
     let router = axum::Router::new().fallback(async || ([("mcp-session-id", "s-1")], "{}"));
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    crate::world::serve_at(listener, router);
     let tables = format!("[servers.second]\nupstream = \"http://{address}/mcp\"\n");
     let front = start(Special { tables, ..Special::default() }).await;
     let alice = front.authorized("alice").await;

@@ -231,10 +231,10 @@ async fn a_token_is_good_at_one_server_of_one_sidekey_and_nowhere_else() {
 }
 
 async fn two_servers() -> Front {
-    let address = crate::world::free_address();
-    let listener = tokio::net::TcpListener::bind(address).await.expect("bound");
+    let listener = crate::world::free_listener();
+    let address = listener.local_addr().expect("bound");
     let router = axum::Router::new().fallback(async || "{}");
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    crate::world::serve_at(listener, router);
     let tables = format!("[servers.second]\nupstream = \"http://{address}/mcp\"\nproviders = [\"notion\"]\n");
     start(Special { tables, ..Special::default() }).await
 }

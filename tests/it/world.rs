@@ -50,15 +50,28 @@ pub struct World {
 const PROVIDERS: [(&str, &str); 4] =
     [("quickbooks", "quickbooks"), ("github", "github"), ("gitlab", "gitlab"), ("notion", "notion")];
 
-/// An address that nothing listens at. Its port is below those that outgoing connections are given, or one of the many
-/// connections of the tests could take it before a Sidekey does.
+/// An address that nothing listens at.
 pub fn free_address() -> SocketAddr {
+    free_listener().local_addr().expect("bound")
+}
+
+/// Serves this until the test ends.
+pub fn serve_at(listener: std::net::TcpListener, router: axum::Router) {
+    listener.set_nonblocking(true).expect("set");
+    let listener = tokio::net::TcpListener::from_std(listener).expect("taken over");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
+/// A listener at an address of its own. Whoever listens keeps it: an address that was let go may stay in use for a moment,
+/// in a child process that is just being started. Its port is below those that outgoing connections are given, or one of the many
+/// connections of the tests could take it before a Sidekey does.
+pub fn free_listener() -> std::net::TcpListener {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(1009));
         let port = 10_000 + u16::try_from(number % 22_000).expect("small");
         if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
-            return listener.local_addr().expect("bound");
+            return listener;
         }
     }
 }
