@@ -4,6 +4,7 @@
 //! at the endpoints of MCP servers are journey J3 ([`ingress`]), all others go to the portal.
 
 pub mod egress;
+mod failure;
 mod framing;
 pub mod ingress;
 mod peer;

@@ -25,11 +25,12 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorType};
 use tracing::{debug, warn};
 
 use self::caller::{Callers, OwnHosts};
 use self::refusal::{METHODS, Refusal};
+use super::failure::{Failure, is_caller_gone};
 use super::framing;
 use super::peer::{Resolver, literal, peer};
 use super::respond;
@@ -417,8 +418,7 @@ impl ProxyHttp for Egress {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        let gone = matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
-        if *error.esource() == ErrorSource::Downstream && gone {
+        if is_caller_gone(error) {
             return nothing;
         }
         if session.response_written().is_some() {
@@ -426,7 +426,7 @@ impl ProxyHttp for Egress {
             warn!(operation = "api_call", outcome = "cut", error = %error.etype().as_str());
             return nothing;
         }
-        let refusal = context.refused.take().unwrap_or_else(|| failure(error));
+        let refusal = context.refused.take().unwrap_or_else(|| Failure::of(error).into());
         let error_code = self.refuse(session, context, refusal).await;
         FailToProxy { error_code, can_reuse_downstream: false }
     }
@@ -518,19 +518,15 @@ impl Context {
     }
 }
 
-fn failure(error: &Error) -> Refusal {
-    if *error.esource() == ErrorSource::Downstream {
-        return Refusal::Malformed;
-    }
-
-    match error.etype() {
-        ErrorType::ConnectTimedout
-        | ErrorType::ReadTimedout
-        | ErrorType::WriteTimedout
-        | ErrorType::TLSHandshakeTimedout => Refusal::TimedOut,
-        ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup => Refusal::Certificate,
-        ErrorType::InternalError => Refusal::Internal,
-        _ => Refusal::Unreachable,
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Malformed => Self::Malformed,
+            Failure::TimedOut => Self::TimedOut,
+            Failure::Certificate => Self::Certificate,
+            Failure::Internal => Self::Internal,
+            Failure::Unreachable => Self::Unreachable,
+        }
     }
 }
 

@@ -18,10 +18,11 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorType};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::failure::{Failure, is_caller_gone, is_gone};
 use super::ingress::{self, Admitted, Decision, Ingress, Refusal, Route};
 use super::{framing, respond};
 use crate::base::address::ClientAddress;
@@ -363,13 +364,13 @@ impl ProxyHttp for Public {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
         let nothing = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if *error.esource() == ErrorSource::Downstream && is_gone(error) {
+        if is_caller_gone(error) {
             return nothing;
         }
         let Some(route) = context.route.clone().filter(|_| session.response_written().is_none()) else {
             return nothing;
         };
-        let refusal = context.refused.take().unwrap_or_else(|| failure(error));
+        let refusal = context.refused.take().unwrap_or_else(|| Failure::of(error).into());
         let error_code = self.refuse(session, context, &route, refusal).await;
         FailToProxy { error_code, can_reuse_downstream: false }
     }
@@ -404,11 +405,6 @@ impl ProxyHttp for Public {
     }
 }
 
-/// Whether whoever is at the other end does not read anymore.
-fn is_gone(error: &Error) -> bool {
-    matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed)
-}
-
 /// Streams may last longer than the grant that they were opened with.
 fn still_granted(context: &Context) -> pingora::Result<()> {
     match &context.admitted {
@@ -417,18 +413,14 @@ fn still_granted(context: &Context) -> pingora::Result<()> {
     }
 }
 
-fn failure(error: &Error) -> Refusal {
-    // A header that `Connection` names and that cannot be left out, or a chunk that is none.
-    if *error.esource() == ErrorSource::Downstream {
-        return Refusal::Malformed;
-    }
-    match error.etype() {
-        ErrorType::ConnectTimedout
-        | ErrorType::ReadTimedout
-        | ErrorType::WriteTimedout
-        | ErrorType::TLSHandshakeTimedout => Refusal::TimedOut,
-        ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup => Refusal::Certificate,
-        ErrorType::InternalError => Refusal::Internal,
-        _ => Refusal::Unreachable,
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Malformed => Self::Malformed,
+            Failure::TimedOut => Self::TimedOut,
+            Failure::Certificate => Self::Certificate,
+            Failure::Internal => Self::Internal,
+            Failure::Unreachable => Self::Unreachable,
+        }
     }
 }
