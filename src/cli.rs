@@ -14,6 +14,7 @@ mod init;
 mod keys;
 mod serve;
 mod status;
+mod store;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -61,6 +62,9 @@ enum Command {
     Audit(audit::Arguments),
     /// Show all connections and how they stand.
     Status(status::Arguments),
+    /// Whether the store is the right one.
+    #[command(subcommand)]
+    Store(store::Command),
 }
 
 /// Which configuration to use.
@@ -98,6 +102,7 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
         Command::Init(arguments) => init::run(&arguments),
         Command::Keys(command) => keys::run(&command),
         Command::Connect(arguments) => connect::run(&arguments),
+        Command::Store(command) => store::run(&command),
         Command::Disconnect(arguments) => disconnect::run(&arguments),
         Command::Handle(command) => handle::run(&command),
         Command::Clients(command) => clients::run(&command),

@@ -10,6 +10,7 @@ pub mod issuer;
 pub mod keyring;
 pub mod record;
 pub mod seal;
+pub mod sentinel;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -20,7 +21,9 @@ use crate::model::connection::ConnectionKey;
 use crate::model::flow::{ConnectLink, FlowId};
 use crate::model::handle::HandleRecord;
 use crate::model::names::Subject;
-use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord};
+use crate::store::record::{
+    Alternate, ConnectionRecord, FlowRecord, GuardRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord,
+};
 
 /// Why the store could not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,17 +80,18 @@ pub trait Store: Send + Sync {
     /// Uses up a flow: of any number of callers, one gets it.
     async fn take_flow(&self, id: FlowId, now: Timestamp) -> Result<TakenFlow, StoreError>;
 
-    /// Keeps a new connection; an earlier one with the same key is soft-deleted in the same transaction.
-    async fn connect(&self, connection: ConnectionRecord, now: Timestamp) -> Result<(), StoreError>;
+    /// Keeps a new connection: one record for each of its access tokens. An earlier one with the same subject, provider and
+    /// label is soft-deleted in the same transaction.
+    async fn connect(&self, tokens: Vec<ConnectionRecord>, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Ends a connection: its row stays for the history, without its tokens. Under the id of a revocation they are queued for
-    /// being given back, in the same step. `None` if there is no such connection.
+    /// Ends a connection with all its access tokens: its rows stay for the history, without the tokens. Under ids made from that
+    /// of a revocation they are queued for being given back, in the same step. `None` if there is no such connection.
     async fn disconnect(
         &self,
         key: ConnectionKey,
         revocation: Option<String>,
         now: Timestamp,
-    ) -> Result<Option<Option<RevocationRecord>>, StoreError>;
+    ) -> Result<Option<Vec<RevocationRecord>>, StoreError>;
 
     /// Queues tokens for being given back that belong to no connection anymore.
     async fn put_revocation(&self, revocation: RevocationRecord, now: Timestamp) -> Result<(), StoreError>;
@@ -116,8 +120,9 @@ pub trait Store: Send + Sync {
     /// When the next refresh of any active connection is due.
     async fn next_refresh(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Records that a refresh is about to be asked for. `false` if the connection is no longer at this generation.
-    async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<bool, StoreError>;
+    /// Records that a refresh is about to be asked for, and how many were ever begun, this one included. `None` if the
+    /// connection is no longer at this generation.
+    async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<Option<u64>, StoreError>;
 
     /// Records the result and raises the generation. `false` if the connection is no longer at `generation`.
     async fn complete_refresh(&self, id: String, generation: u64, tokens: RefreshedTokens) -> Result<bool, StoreError>;
@@ -130,6 +135,21 @@ pub trait Store: Send + Sync {
 
     /// Connections whose refresh was begun and neither completed nor failed: the process ended in between.
     async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError>;
+
+    /// What tells this store from its copies and from its past.
+    async fn guard(&self) -> Result<GuardRecord, StoreError>;
+
+    /// Notes that a sentinel watches over the store from now on, and that at least so many refreshes were begun.
+    async fn set_guarded(&self, refreshes: u64) -> Result<(), StoreError>;
+
+    /// Keeps a refresh token that lost to another one. It is forgotten once a later refresh has worked.
+    async fn keep_alternate(&self, id: String, alternate: Alternate) -> Result<(), StoreError>;
+
+    /// The refresh tokens that lost to others, the newest first.
+    async fn alternates(&self, id: String) -> Result<Vec<Alternate>, StoreError>;
+
+    /// Active connections whose grant ends by `until`, and when. Each is named once for each end.
+    async fn announce_grant_ends(&self, until: Timestamp) -> Result<Vec<(ConnectionKey, Timestamp)>, StoreError>;
 
     /// Keeps a handle under its digest.
     async fn put_handle(&self, digest: Digest, handle: HandleRecord) -> Result<(), StoreError>;

@@ -6,9 +6,12 @@
 //! the exchange itself: read again, record the intent, ask, make the result durable, publish.
 
 mod cache;
+mod exchange;
+pub mod guard;
 pub mod handles;
 mod outcome;
 pub mod refresh;
+mod settle;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -34,6 +37,8 @@ use crate::telemetry::metrics::Metrics;
 
 pub use cache::LiveToken;
 use cache::Slot;
+use guard::Guard;
+use refresh::Occasion;
 pub use refresh::RefreshResult;
 
 /// Why there is no token to use. The order is that of who must act: the subject, nobody, the operator.
@@ -90,12 +95,16 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// When refreshes are due.
     pub refresh_ahead: RefreshAhead,
+    /// How long before its absolute end a grant is announced to end.
+    pub grant_end_notice: Duration,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Told when a result cannot be stored.
     pub health: Arc<Health>,
     /// What was done.
     pub audit: Arc<Audit>,
+    /// Whether the store is the right one.
+    pub guard: Guard,
 }
 
 /// The current access token of every connection.
@@ -157,7 +166,7 @@ impl Vault {
             Freshness::Fresh => Ok(live),
             Freshness::Due => {
                 // Dropping the future changes nothing: the refresh runs in a task of its own.
-                drop(self.refresh(&slot));
+                drop(self.refresh(&slot, Occasion::Due));
                 Ok(live)
             }
             Freshness::Expired => Box::pin(self.replace_expired(&slot, &live)).await,
@@ -172,12 +181,12 @@ impl Vault {
         let now = self.parts.clock.now();
         if slot.live().generation == generation {
             let under_way = slot.refresh.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-            let may_ask = || slot.live().standing_error(now).is_none() && slot.may_force(now, FORCED_PAUSE);
+            let may_ask = || slot.live().may_be_replaced(now) && slot.may_force(now, FORCED_PAUSE);
             if !under_way && !may_ask() {
                 return None;
             }
             tokio::select! {
-                _ = self.refresh(&slot) => {}
+                _ = self.refresh(&slot, Occasion::Rejected) => {}
                 () = self.parts.clock.sleep(REQUEST_WAIT) => {}
             }
         }
@@ -196,7 +205,7 @@ impl Vault {
     pub fn mark_expired(&self, key: &ConnectionKey, generation: u64) {
         let Some(slot) = self.slot_in_memory(key) else { return };
         let (live, now) = (slot.live(), self.parts.clock.now());
-        if live.generation == generation && live.standing_error(now).is_none() && slot.may_force(now, FORCED_PAUSE) {
+        if live.generation == generation && live.may_be_replaced(now) && slot.may_force(now, FORCED_PAUSE) {
             slot.publish(live.expired_at(now));
         }
     }
@@ -234,7 +243,7 @@ impl Vault {
             return Err(error);
         }
         tokio::select! {
-            _ = self.refresh(slot) => {}
+            _ = self.refresh(slot, live.occasion()) => {}
             () = self.parts.clock.sleep(REQUEST_WAIT) => {}
         }
         let live = slot.live();
@@ -270,18 +279,27 @@ impl Vault {
         Ok(Arc::clone(&slot))
     }
 
-    /// Takes note of a connection that was just stored, in place of what was there before.
-    pub fn adopt(&self, record: &ConnectionRecord) -> Result<(), TokenError> {
-        let live = LiveToken::open(record, &self.parts.sealer).map_err(|reason| TokenError::Operator { reason })?;
-        self.slots.insert(record.key.clone(), Arc::new(Slot::new(record.key.clone(), live)));
+    /// Takes note of a connection that was just stored, with all its access tokens, in place of what was there before.
+    pub fn adopt(&self, tokens: &[ConnectionRecord]) -> Result<(), TokenError> {
+        if let Some(record) = tokens.first() {
+            self.forget(&record.key);
+        }
+        for record in tokens {
+            let live = LiveToken::open(record, &self.parts.sealer).map_err(|reason| TokenError::Operator { reason })?;
+            self.slots.insert(record.key.clone(), Arc::new(Slot::new(record.key.clone(), live)));
+        }
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Uses a connection no more: it was ended.
+    /// Uses a connection no more, nor any of its access tokens: it was ended.
     pub fn forget(&self, key: &ConnectionKey) {
         self.forgotten.fetch_add(1, Relaxed);
-        self.slots.remove(key);
+        let further = self.parts.providers.get(&key.provider).map(|provider| provider.further_tokens.as_slice());
+        let further = further.unwrap_or_default().iter().map(|token| Some(token.name.clone()));
+        for token in std::iter::once(None).chain(further) {
+            self.slots.remove(&key.with_token(token));
+        }
     }
 
     /// Has nothing tried again from here on: the process is to end.

@@ -18,7 +18,7 @@ pub use api::{
     ApiCommon, ApiEntry, Credential, CredentialScheme, DeclaredHeaders, ExpirySignature, NotExpired, RateLimit,
 };
 pub use authorize::{Authorize, Capture, Pkce};
-pub use lifecycle::{ErrorClass, ErrorRule, Errors, Lifetime, Lookup, Reuse, Rotation, RotationModel};
+pub use lifecycle::{ErrorClass, ErrorRule, Errors, Lifetime, Lookup, Repetition, Reuse, Rotation, RotationModel};
 pub use token::{
     BodyFormat, Cascade, ClientAuthentication, Identity, IdentitySource, NamedToken, ReplyFormat, Token, TokenCall,
     TokenResponse, UserInfo,

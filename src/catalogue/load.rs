@@ -12,6 +12,7 @@ use crate::base::toml_schema::{Completeness, check, did_you_mean, schema_of};
 use crate::catalogue::builtin;
 use crate::catalogue::entry::Entry;
 use crate::catalogue::template::{fill_everywhere, variables};
+use crate::model::names::TokenName;
 
 /// All provider files: the bundled ones and the operator's.
 #[derive(Clone, Debug)]
@@ -307,10 +308,7 @@ fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
             document.problem("post_connect", "look-ups after connecting are not carried out by this version yet"),
         );
     }
-    if !entry.token.response.more_tokens.is_empty() {
-        let key = "token.response.more_tokens";
-        problems.push(document.problem(key, "several tokens in one reply are not kept by this version yet"));
-    }
+    check_tokens(entry, document, &mut problems);
     if !entry.apis.contains_key(&entry.default_api) {
         let known: Vec<&String> = entry.apis.keys().collect();
         problems.push(document.problem("default_api", format!("is not one of the APIs {known:?}")));
@@ -319,6 +317,36 @@ fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
         problems.push(document.problem("token.client_authentication", "is empty; expected at least one way"));
     }
     problems
+}
+
+/// Every token that an API wants must come from somewhere, and each must be refreshed without a word to the others.
+fn check_tokens(entry: &Entry, document: &Document, problems: &mut Vec<Problem>) {
+    let named = &entry.token.response.more_tokens;
+    for (index, token) in named.iter().enumerate() {
+        if let Err(expected) = token.name.parse::<TokenName>() {
+            let key = format!("token.response.more_tokens[{index}].name");
+            problems.push(document.problem(&key, format!("{:?} is not {expected}", token.name)));
+        }
+    }
+    for (name, api) in &entry.apis {
+        let Some(token) = &api.token else { continue };
+        let key = join(&join("apis", name), "token");
+        if token.parse::<TokenName>().is_err() {
+            problems.push(document.problem(&key, format!("{token:?} is not {}", TokenName::EXPECTED)));
+        } else if named.iter().any(|named| named.name == *token) {
+        } else if !entry.rotation.multi_resource {
+            let message = format!(
+                "there is no token {token:?}: expected a name of token.response.more_tokens, or rotation.multi_resource"
+            );
+            problems.push(document.problem(&key, message));
+        } else if !entry.rotation.branches() {
+            let message = "several tokens from one refresh token need a rotation model under which it can be used side by \
+                           side: static or overlap";
+            problems.push(document.problem(&key, message));
+        } else if api.scopes.is_empty() {
+            problems.push(document.problem(&key, "is asked for by its scopes; expected `scopes` beside it"));
+        }
+    }
 }
 
 fn captured_names(entry: &Entry) -> Vec<String> {

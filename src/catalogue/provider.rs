@@ -8,7 +8,7 @@ use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::catalogue::entry::{ApiCommon, ApiEntry, Credential, DeclaredHeaders, Entry};
 use crate::catalogue::template::{self, Piece};
-use crate::model::names::ProviderName;
+use crate::model::names::{ProviderName, TokenName};
 
 /// A provider that subjects can connect to.
 pub struct Provider {
@@ -24,6 +24,26 @@ pub struct Provider {
     pub scopes: Vec<String>,
     /// The enabled APIs.
     pub apis: Vec<Arc<Api>>,
+    /// The access tokens that they use besides the first.
+    pub further_tokens: Vec<FurtherToken>,
+}
+
+/// A further access token of every grant at a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FurtherToken {
+    /// What the entry calls it.
+    pub name: TokenName,
+    /// Where it comes from.
+    pub source: TokenSource,
+}
+
+/// Where a further access token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// It stands in the token reply, with a refresh token of its own.
+    Reply,
+    /// The same refresh token gets it, with these scopes (`rotation.multi_resource`).
+    Scopes(Vec<String>),
 }
 
 /// What an operator chose of a provider's scopes and APIs.
@@ -46,6 +66,7 @@ impl Provider {
     ) -> Result<Self, (&'static str, String)> {
         let wanted = choice.apis.clone().unwrap_or_else(|| vec![entry.default_api.clone()]);
         let mut apis = Vec::new();
+        let mut further_tokens: Vec<FurtherToken> = Vec::new();
         let mut scopes = entry.authorize.scopes.clone();
         for wanted in &wanted {
             let Some(api) = entry.apis.get(wanted) else {
@@ -53,11 +74,47 @@ impl Provider {
                 return Err(("apis", format!("{wanted:?} is not an API of this provider; it has {known:?}")));
             };
             apis.push(Arc::new(Api::prepare(&name, wanted, api, &entry).map_err(|why| ("entry", why))?));
+            if let Some(token) = &api.token {
+                further_token(&entry, api, token, &mut further_tokens).map_err(|why| ("apis", why))?;
+            }
             scopes.extend(api.scopes.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
         }
         let scopes = choice.scopes.clone().unwrap_or(scopes);
-        Ok(Self { name, entry, client, redirect_uri, scopes, apis })
+        Ok(Self { name, entry, client, redirect_uri, scopes, apis, further_tokens })
     }
+
+    /// The scopes to name where one of the grant's tokens is asked for, `None` being the first; `None` if none need be named.
+    pub fn scopes_of_token(&self, name: Option<&TokenName>) -> Option<Vec<String>> {
+        let of_others = |token: &FurtherToken| match &token.source {
+            TokenSource::Scopes(scopes) => Some((token.name.clone(), scopes.clone())),
+            TokenSource::Reply => None,
+        };
+        let others: Vec<_> = self.further_tokens.iter().filter_map(of_others).collect();
+        match name {
+            Some(name) => others.into_iter().find(|(other, _)| other == name).map(|(_, scopes)| scopes),
+            // All scopes of one request must belong to one resource.
+            None if !others.is_empty() => {
+                let is_others = |scope: &&String| others.iter().any(|(_, scopes)| scopes.contains(scope));
+                Some(self.scopes.iter().filter(|scope| !is_others(scope)).cloned().collect())
+            }
+            None => None,
+        }
+    }
+}
+
+fn further_token(entry: &Entry, api: &ApiEntry, token: &str, found: &mut Vec<FurtherToken>) -> Result<(), String> {
+    let name: TokenName =
+        token.parse().map_err(|expected| format!("the token {token:?} of an API is not {expected}"))?;
+    let in_reply = entry.token.response.more_tokens.iter().any(|named| named.name == token);
+    match found.iter_mut().find(|known| known.name == name) {
+        Some(FurtherToken { source: TokenSource::Scopes(scopes), .. }) => {
+            scopes.extend(api.scopes.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
+        }
+        Some(_) => {}
+        None if in_reply => found.push(FurtherToken { name, source: TokenSource::Reply }),
+        None => found.push(FurtherToken { name, source: TokenSource::Scopes(api.scopes.clone()) }),
+    }
+    Ok(())
 }
 
 /// Our registration at a provider.
@@ -79,6 +136,8 @@ pub struct Api {
     pub origin: Origin,
     /// Put in front of the caller's path; empty, or begins with a slash and does not end with one.
     pub base_path: String,
+    /// Which of the grant's access tokens goes there; `None` for the first.
+    pub token: Option<TokenName>,
     /// What may be called.
     pub paths: Vec<PathPrefix>,
     /// Where `%2F` is allowed.
@@ -158,6 +217,7 @@ impl Api {
             provider: provider.clone(),
             origin,
             base_path: base_path(&api.base_path)?,
+            token: api.token.as_deref().and_then(|token| token.parse().ok()),
             paths: api.paths.iter().map(|path| PathPrefix::parse(path)).collect(),
             encoded_slash_paths: api.encoded_slash_paths.iter().map(|path| PathPrefix::parse(path)).collect(),
             credential: PreparedCredential { header: header_name(&declared.header)?, declared },

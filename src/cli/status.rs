@@ -29,6 +29,9 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         say(&answer.to_string());
         return Ok(());
     }
+    if let Some(why) = answer["held_back"].as_str() {
+        say(&format!("nothing is refreshed: {why}"));
+    }
     let connections = answer["connections"].as_array().cloned().unwrap_or_default();
     if connections.is_empty() {
         say("no connections; `sidekey connect PROVIDER --subject S` makes one");
@@ -41,8 +44,17 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
 
 fn line(connection: &Value) -> String {
     let text = |key: &str| connection[key].as_str().unwrap_or("-").to_owned();
-    let mut line = format!("{}  {}  {}  {}", text("subject"), text("provider"), text("label"), text("state"));
-    for (word, key) in [("reason", "reason"), ("expires", "access_expires_at"), ("refreshed", "refreshed_at")] {
+    let mut line = format!("{}  {}  {}", text("subject"), text("provider"), text("label"));
+    if let Some(token) = connection["token"].as_str() {
+        line.push_str(&format!("/{token}"));
+    }
+    line.push_str(&format!("  {}", text("state")));
+    for (word, key) in [
+        ("reason", "reason"),
+        ("expires", "access_expires_at"),
+        ("refreshed", "refreshed_at"),
+        ("ends", "grant_expires_at"),
+    ] {
         if let Some(value) = connection[key].as_str() {
             line.push_str(&format!("  {word} {value}"));
         }

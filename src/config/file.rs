@@ -135,11 +135,14 @@ pub struct StoreTable {
     pub directory: PathBuf,
     /// The keys that seal what is stored: the first one seals, all of them open. Required.
     pub keys: Vec<SecretRef>,
+    /// A file outside the store's directory (and outside what is restored together with it) that tells this store from its
+    /// copies and from its past: where it says that this is one, nothing is refreshed until `sidekey store confirm`.
+    pub sentinel: Option<PathBuf>,
 }
 
 impl Default for StoreTable {
     fn default() -> Self {
-        Self { directory: "data".into(), keys: Vec::new() }
+        Self { directory: "data".into(), keys: Vec::new(), sentinel: None }
     }
 }
 
@@ -190,11 +193,14 @@ pub struct RefreshTable {
     /// But never longer before than this share of its lifetime.
     #[schemars(range(min = 0.01, max = 0.9))]
     pub largest_share: f64,
+    /// So long before a grant ends, however often it is refreshed, that is announced.
+    pub grant_end_notice: DurationText,
 }
 
 impl Default for RefreshTable {
     fn default() -> Self {
-        Self { ahead: DurationText(std::time::Duration::from_secs(300)), largest_share: 0.2 }
+        let seconds = |seconds| DurationText(std::time::Duration::from_secs(seconds));
+        Self { ahead: seconds(300), largest_share: 0.2, grant_end_notice: seconds(7 * 86_400) }
     }
 }
 

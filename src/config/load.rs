@@ -112,6 +112,7 @@ impl Loader<'_> {
         let trusted_proxies = networks(&file.public.trusted_proxies);
         let allowed_origins = self.origins(&file.public.allowed_origins);
         let store_directory = self.home.join(&file.store.directory);
+        let store_sentinel = self.sentinel(file, &store_directory);
         let admin_socket = match &file.admin.socket {
             Some(socket) => self.home.join(socket),
             None => store_directory.join("admin.sock"),
@@ -125,10 +126,12 @@ impl Loader<'_> {
             admin_socket,
             metrics_listen: metrics_listen?,
             store_directory,
+            store_sentinel,
             keys: keys?,
             log_format: file.logging.format,
             log_level: file.logging.level,
             refresh_ahead: RefreshAhead { buffer: file.refresh.ahead.0, largest_share: file.refresh.largest_share },
+            grant_end_notice: file.refresh.grant_end_notice.0,
             timeouts: timeouts(&file.timeouts),
             providers,
             issuer: issuer?,
@@ -207,6 +210,20 @@ impl Loader<'_> {
 
     fn secret(&mut self, key: &str, reference: &SecretRef) -> Option<Secret> {
         reference.read(&self.home, self.environment).map_err(|why| self.problem(key, why)).ok()
+    }
+
+    /// A sentinel among what it watches over would be restored and copied along with it.
+    fn sentinel(&mut self, file: &ConfigFile, store_directory: &Path) -> Option<PathBuf> {
+        let path = self.home.join(file.store.sentinel.as_ref()?);
+        if path.starts_with(store_directory) {
+            let message = format!("lies in the store's directory {}", store_directory.display());
+            self.problem_with_hint(
+                "store.sentinel",
+                message,
+                "name a file that is not restored or copied together with the store",
+            );
+        }
+        Some(path)
     }
 
     fn keys(&mut self, file: &ConfigFile) -> Option<KeyRing> {

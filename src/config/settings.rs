@@ -33,6 +33,8 @@ pub struct Settings {
     pub metrics_listen: SocketAddr,
     /// Where connections are kept.
     pub store_directory: PathBuf,
+    /// What tells the store from its copies and from its past, where that is wanted.
+    pub store_sentinel: Option<PathBuf>,
     /// The keys that seal them.
     pub keys: KeyRing,
     /// How log lines are written.
@@ -41,6 +43,8 @@ pub struct Settings {
     pub log_level: LogLevel,
     /// When tokens are refreshed.
     pub refresh_ahead: RefreshAhead,
+    /// How long before its absolute end a grant is announced to end.
+    pub grant_end_notice: Duration,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// The providers by name.

@@ -13,11 +13,13 @@ use crate::base::random;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::catalogue::entry::{Authorize, Capture, ErrorClass};
+use crate::catalogue::provider::TokenSource;
 use crate::model::authorization::User;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
 use crate::model::continuation::Continuation;
 use crate::model::flow::{Flow, FlowId, Purpose, StateError, verify_state};
 use crate::model::names::{Label, ProviderName};
+use crate::model::token_set::TokenSet;
 use crate::oauth::token_request;
 use crate::oauth::token_response::{self, Exchange, TokenReply, Verdict};
 use crate::store::TakenFlow;
@@ -194,18 +196,19 @@ impl Dance {
             Purpose::SignIn(name) => {
                 let user = self.identify(provider, &reply, record.flow.id).await?;
                 let subject = user.subject.clone();
-                (ConnectionKey { subject, provider: name, label: Label::default() }, Some(user))
+                (ConnectionKey::new(subject, name, Label::default()), Some(user))
             }
         };
-        let connection = self.connection(key, reply, captured);
+        let records = self.records(provider, &key, reply, captured);
+        let captured = records.first().map(|record| record.captured.clone()).unwrap_or_default();
         // Its tokens are dropped and not given back: the other company may be connected elsewhere by the same grant.
-        self.guard_realm(provider, &connection.key, &connection.captured).await?;
+        self.guard_realm(provider, &key, &captured).await?;
         let now = self.parts.clock.now();
-        self.parts.store.connect(connection.clone(), now).await.map_err(CallbackError::Store)?;
-        if let Err(error) = self.parts.vault.adopt(&connection) {
-            warn!(operation = "connect", connection = %connection.key, ?error, "stored, but not usable");
+        self.parts.store.connect(records.clone(), now).await.map_err(CallbackError::Store)?;
+        if let Err(error) = self.parts.vault.adopt(&records) {
+            warn!(operation = "connect", connection = %key, ?error, "stored, but not usable");
         }
-        Ok(Connected { key: connection.key, user })
+        Ok(Connected { key, user })
     }
 
     /// A connection is never silently replaced by one for another company, workspace or site.
@@ -274,30 +277,62 @@ impl Dance {
         }
     }
 
-    fn connection(&self, key: ConnectionKey, reply: TokenReply, captured: Captured) -> ConnectionRecord {
+    /// The records of a new connection: one for each of its access tokens, the first one first.
+    fn records(
+        &self,
+        provider: &Provider,
+        key: &ConnectionKey,
+        reply: TokenReply,
+        captured: Captured,
+    ) -> Vec<ConnectionRecord> {
+        let TokenReply { tokens, further, captured: from_reply, .. } = reply;
+        let captured: Captured = captured.into_iter().chain(from_reply).collect();
+        let mut others = Vec::new();
+        for wanted in &provider.further_tokens {
+            let tokens = match &wanted.source {
+                // What the user did not agree to is not in the reply, and not there to be used.
+                TokenSource::Reply => {
+                    further.iter().find(|(name, _)| *name == wanted.name).map(|(_, tokens)| tokens.clone())
+                }
+                // It is asked for at once: what is there meanwhile has expired.
+                TokenSource::Scopes(_) => tokens.refresh_token.is_some().then(|| TokenSet {
+                    access_token: Secret::new(""),
+                    access_expires_at: Some(self.parts.clock.now()),
+                    scopes: None,
+                    ..tokens.clone()
+                }),
+            };
+            others.extend(tokens.map(|tokens| (key.with_token(Some(wanted.name.clone())), tokens)));
+        }
+        let first = (key.clone(), tokens);
+        std::iter::once(first).chain(others).map(|(key, tokens)| self.record(key, &tokens, &captured)).collect()
+    }
+
+    fn record(&self, key: ConnectionKey, tokens: &TokenSet, captured: &Captured) -> ConnectionRecord {
         const FIRST_GENERATION: u64 = 1;
         let id = random::identifier(self.parts.random.as_ref(), "c_");
         let now = self.parts.clock.now();
-        let TokenReply { tokens, captured: from_reply, .. } = reply;
         let seal = |field, secret: &Secret| {
             self.parts.sealer.seal(&connection_context(&key, &id, field, FIRST_GENERATION), secret)
         };
         let access_token = seal(field::ACCESS_TOKEN, &tokens.access_token);
         let refresh_token = tokens.refresh_token.as_ref().map(|token| seal(field::REFRESH_TOKEN, token));
         let refresh_due_at = match &refresh_token {
-            Some(_) => self.parts.vault.due_at(now, tokens.access_expires_at),
+            Some(_) => self.parts.vault.due_at(now, tokens.access_expires_at, tokens.refresh_expires_at),
             None => None,
         };
         ConnectionRecord {
             state: ConnectionState::Active,
-            captured: captured.into_iter().chain(from_reply).collect(),
-            scopes: tokens.scopes,
+            captured: captured.clone(),
+            scopes: tokens.scopes.clone(),
             generation: FIRST_GENERATION,
             access_token,
             access_expires_at: tokens.access_expires_at,
+            refresh_token_since: refresh_token.as_ref().map(|_| now),
+            refresh_expires_at: tokens.refresh_expires_at.filter(|_| refresh_token.is_some()),
+            grant_expires_at: tokens.grant_expires_at.filter(|_| refresh_token.is_some()),
             refresh_token,
             previous_refresh_token: None,
-            refresh_expires_at: tokens.refresh_expires_at,
             refresh_due_at,
             intent: None,
             trouble: None,

@@ -57,17 +57,22 @@ impl Dance {
         let ended = self.parts.store.disconnect(key.clone(), id, now).await?;
         self.parts.vault.forget(key);
         let Some(queued) = ended else { return Ok(None) };
-        let revocation = match queued {
+        let revocation = if queued.is_empty() {
+            Revocation::NotOffered
+        } else {
             // In a task of its own: whoever asked may go away.
-            Some(record) => {
-                let (dance, under_way) = (Arc::clone(self), self.parts.vault.work_under_way());
-                let task = tokio::spawn(async move {
-                    let _under_way = under_way;
-                    dance.give_back(&record).await
-                });
-                task.await.unwrap_or(Revocation::Queued)
-            }
-            None => Revocation::NotOffered,
+            let (dance, under_way) = (Arc::clone(self), self.parts.vault.work_under_way());
+            let task = tokio::spawn(async move {
+                let _under_way = under_way;
+                let mut revocation = Revocation::Done;
+                for record in &queued {
+                    if dance.give_back(record).await == Revocation::Queued {
+                        revocation = Revocation::Queued;
+                    }
+                }
+                revocation
+            });
+            task.await.unwrap_or(Revocation::Queued)
         };
         info!(
             operation = "disconnect", provider = %key.provider, subject = %key.subject, label = %key.label,

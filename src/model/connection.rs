@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
-use crate::model::names::{Label, ProviderName, Subject};
+use crate::model::names::{Label, ProviderName, Subject, TokenName};
 
 /// What a connection is found by. At most one active connection has a given key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -17,11 +17,28 @@ pub struct ConnectionKey {
     pub provider: ProviderName,
     /// Which of several.
     pub label: Label,
+    /// Which of the grant's access tokens; `None` for the one that every grant has. Each of the others is stored and refreshed
+    /// like a connection of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenName>,
+}
+
+impl ConnectionKey {
+    /// A connection by what people call it.
+    pub fn new(subject: Subject, provider: ProviderName, label: Label) -> Self {
+        Self { subject, provider, label, token: None }
+    }
+
+    /// One of the grant's access tokens.
+    pub fn with_token(&self, token: Option<TokenName>) -> Self {
+        Self { token, ..self.clone() }
+    }
 }
 
 impl fmt::Display for ConnectionKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}/{}", self.subject, self.provider, self.label)
+        write!(formatter, "{}/{}/{}", self.subject, self.provider, self.label)?;
+        self.token.as_ref().map_or(Ok(()), |token| write!(formatter, "/{token}"))
     }
 }
 

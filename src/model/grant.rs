@@ -73,7 +73,7 @@ impl Grant {
     /// The connection that its calls to `provider` use.
     pub fn connection(&self, provider: &ProviderName) -> ConnectionKey {
         let subject = self.authorization.user.subject.clone();
-        ConnectionKey { subject, provider: provider.clone(), label: Label::default() }
+        ConnectionKey::new(subject, provider.clone(), Label::default())
     }
 }
 

@@ -81,6 +81,13 @@ name!(
     }
 );
 
+name!(
+    TokenName,
+    "Which of several access tokens of one grant, as the provider's entry calls it.",
+    "1 to 40 of the characters a-z 0-9 - beginning with a letter",
+    is_key
+);
+
 /// What the names of tables look like.
 fn is_key(text: &str) -> bool {
     text.len() <= 40

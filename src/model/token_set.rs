@@ -14,8 +14,10 @@ pub struct TokenSet {
     pub access_expires_at: Option<Timestamp>,
     /// Gets the next access token; `None` where the provider gave none.
     pub refresh_token: Option<Secret>,
-    /// When the refresh token stops working, where the provider says.
+    /// When the refresh token stops working if it is not used, where known.
     pub refresh_expires_at: Option<Timestamp>,
+    /// When the grant ends however often it is refreshed, where known.
+    pub grant_expires_at: Option<Timestamp>,
     /// The scopes granted, where the provider says.
     pub scopes: Option<Vec<String>>,
 }
@@ -45,6 +47,13 @@ pub fn refresh_due_at(now: Timestamp, expires_at: Timestamp, ahead: RefreshAhead
     let buffer = ahead.buffer.min(lifetime.mul_f64(ahead.largest_share));
     let due = expires_at.minus(buffer.mul_f64(1.0 + jitter / 10.0));
     due.max(now.plus(SHORTEST_INTERVAL))
+}
+
+/// When to refresh a grant that dies if it is not used, whatever its access token says: with a quarter of that time left,
+/// or up to a fifth of it earlier, by `jitter`.
+pub fn keep_alive_at(now: Timestamp, refresh_expires_at: Timestamp, jitter: f64) -> Timestamp {
+    let left = refresh_expires_at.since(now);
+    now.plus(left.mul_f64(0.75 - 0.2 * jitter).max(SHORTEST_INTERVAL))
 }
 
 /// What can be done with an access token right now.
@@ -95,6 +104,15 @@ mod tests {
             refresh_due_at(NOW, Timestamp::from_millis(0), RefreshAhead::default(), 0.0),
             NOW.plus(SHORTEST_INTERVAL)
         );
+    }
+
+    #[test]
+    fn a_grant_is_kept_alive_well_before_it_dies() {
+        let in_days = |jitter| {
+            keep_alive_at(NOW, NOW.plus(Duration::from_secs(100 * 86_400)), jitter).since(NOW).as_secs() / 86_400
+        };
+        assert_eq!((in_days(0.0), in_days(0.999)), (75, 55));
+        assert_eq!(keep_alive_at(NOW, NOW, 0.0), NOW.plus(SHORTEST_INTERVAL), "no hot loop");
     }
 
     #[test]

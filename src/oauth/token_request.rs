@@ -11,6 +11,7 @@ use crate::base::http::Request;
 use crate::base::secret::Secret;
 use crate::catalogue::entry::{BodyFormat, ClientAuthentication};
 use crate::catalogue::{Provider, template};
+use crate::model::names::TokenName;
 
 /// Exchanges an authorization code.
 pub fn exchange_code(provider: &Provider, code: &Secret, verifier: Option<&Secret>) -> Request {
@@ -21,16 +22,22 @@ pub fn exchange_code(provider: &Provider, code: &Secret, verifier: Option<&Secre
     if let Some(verifier) = verifier {
         parameters.push("code_verifier", verifier.expose());
     }
+    if let Some(scopes) = provider.scopes_of_token(None) {
+        parameters.push("scope", &scopes.join(&provider.entry.authorize.scope_separator));
+    }
     parameters.push_declared(provider, &provider.entry.token.code_parameters);
     request(provider, provider.entry.token.url.clone(), parameters)
 }
 
-/// Refreshes an access token.
-pub fn refresh(provider: &Provider, refresh_token: &Secret) -> Request {
+/// Refreshes one of the grant's access tokens; `None` for the first.
+pub fn refresh(provider: &Provider, refresh_token: &Secret, token_name: Option<&TokenName>) -> Request {
     let token = &provider.entry.token;
     let mut parameters = Parameters::default();
     parameters.push("grant_type", "refresh_token");
     parameters.push("refresh_token", refresh_token.expose());
+    if let Some(scopes) = provider.scopes_of_token(token_name) {
+        parameters.push("scope", &scopes.join(&provider.entry.authorize.scope_separator));
+    }
     parameters.push_declared(provider, &token.refresh_parameters);
     request(provider, token.refresh_url.clone().unwrap_or_else(|| token.url.clone()), parameters)
 }
@@ -143,7 +150,7 @@ mod tests {
 
     #[test]
     fn basic_with_a_form() {
-        let request = refresh(&provider("quickbooks"), &Secret::new("r/1+2"));
+        let request = refresh(&provider("quickbooks"), &Secret::new("r/1+2"), None);
         assert_eq!(body(&request), "grant_type=refresh_token&refresh_token=r%2F1%2B2");
         // client-1 : s3cret/+ , each form-encoded
         assert_eq!(request.headers[AUTHORIZATION], format!("Basic {}", STANDARD.encode("client-1:s3cret%2F%2B")));
@@ -153,7 +160,7 @@ mod tests {
 
     #[test]
     fn credentials_in_the_body_and_parameters_of_the_provider() {
-        let request = refresh(&provider("gitlab"), &Secret::new("r"));
+        let request = refresh(&provider("gitlab"), &Secret::new("r"), None);
         assert_eq!(
             body(&request),
             "grant_type=refresh_token&refresh_token=r\

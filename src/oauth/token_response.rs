@@ -7,10 +7,12 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use crate::base::clock::Timestamp;
+use crate::base::duration::DurationText;
 use crate::base::http::Response;
 use crate::base::secret::Secret;
-use crate::catalogue::entry::{Entry, ErrorClass, Identity, IdentitySource, ReplyFormat, TokenResponse};
+use crate::catalogue::entry::{Entry, ErrorClass, Identity, IdentitySource, NamedToken, ReplyFormat, TokenResponse};
 use crate::model::connection::Captured;
+use crate::model::names::TokenName;
 use crate::model::token_set::TokenSet;
 use crate::oauth::error_class::{ErrorReply, classify};
 use crate::oauth::retry_after::retry_after;
@@ -20,6 +22,8 @@ use crate::oauth::retry_after::retry_after;
 pub struct TokenReply {
     /// The tokens.
     pub tokens: TokenSet,
+    /// Further tokens of the same grant, each with its own lifetime.
+    pub further: Vec<(TokenName, TokenSet)>,
     /// Values that belong to the connection.
     pub captured: Captured,
     /// The ID token (OpenID Connect Core section 3.1.3.3), where there is one.
@@ -54,11 +58,11 @@ pub enum Verdict {
 
 /// Which request a reply belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exchange {
+pub enum Exchange<'e> {
     /// A code exchange.
     Code,
-    /// A refresh.
-    Refresh,
+    /// A refresh of one of the grant's tokens; `None` for the first.
+    Refresh(Option<&'e TokenName>),
 }
 
 /// Longer tokens would not fit into a request header of any server we know.
@@ -68,7 +72,7 @@ const LONGEST_TOKEN: usize = 16_384;
 /// some moment after it, and a reply may take long.
 pub fn read(
     entry: &Entry,
-    exchange: Exchange,
+    exchange: Exchange<'_>,
     reply: &Response,
     sent_at: Timestamp,
 ) -> Result<TokenReply, TokenRefusal> {
@@ -146,43 +150,103 @@ fn is_plain(code: &str) -> bool {
         && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-. ".contains(&byte))
 }
 
-fn granted(entry: &Entry, exchange: Exchange, body: &Value, now: Timestamp) -> Result<TokenReply, String> {
+fn granted(entry: &Entry, exchange: Exchange<'_>, body: &Value, now: Timestamp) -> Result<TokenReply, String> {
     let declared = &entry.token.response;
-    let text = |place: &str| body.pointer(place).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let token_type = text(&declared.token_type).unwrap_or("bearer");
+    let token_type = text(body, &declared.token_type).unwrap_or("bearer");
     if !token_type.eq_ignore_ascii_case("bearer") {
         return Err("a token that is no bearer token".to_owned());
     }
-    let access_token = text(&declared.access_token).ok_or("a success without an access token")?;
-    let refresh_token = text(&declared.refresh_token);
-    for token in std::iter::once(access_token).chain(refresh_token) {
-        if token.len() > LONGEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("a token that would not fit into a header".to_owned());
+    let grant = Grant { entry, exchange, body, now };
+    let mut further = Vec::new();
+    let mut tokens = None;
+    for named in &declared.more_tokens {
+        let is_wanted = match exchange {
+            Exchange::Code => true,
+            Exchange::Refresh(wanted) => wanted.is_some_and(|wanted| wanted.as_str() == named.name),
+        };
+        let Some(found) = grant.tokens(&Places::of(named)).filter(|_| is_wanted).transpose()? else { continue };
+        match (exchange, named.name.parse()) {
+            (Exchange::Code, Ok(name)) => further.push((name, found)),
+            // What was refreshed may stand where it stood at first, or where a token usually stands.
+            _ => tokens = Some(found),
         }
     }
-    let lifetime = lifetime(body, &declared.expires_in).or(entry.lifetime.access.map(|access| access.0));
-    let refresh_lifetime = [&declared.refresh_expires_in, &declared.refresh_hard_expires_in]
-        .into_iter()
-        .flatten()
-        .filter_map(|place| self::lifetime(body, place))
-        .min();
-    let separator = declared.scope_separator.as_deref().unwrap_or(&entry.authorize.scope_separator);
-    let scopes = text(&declared.scope)
-        .map(|scopes| scopes.split(separator).filter(|scope| !scope.is_empty()).map(str::to_owned).collect());
+    let usual = || grant.tokens(&Places::usual(declared)).ok_or("a success without an access token")?;
+    let tokens = tokens.map_or_else(usual, Ok)?;
     let captured = match exchange {
-        Exchange::Refresh if !declared.capture_on_refresh => Captured::new(),
+        Exchange::Refresh(_) if !declared.capture_on_refresh => Captured::new(),
         _ => capture(declared, body),
     };
-    let tokens = TokenSet {
-        access_token: Secret::new(access_token),
-        access_expires_at: lifetime.map(|lifetime| now.plus(lifetime)),
-        refresh_token: refresh_token.map(Secret::new),
-        refresh_expires_at: refresh_lifetime.map(|lifetime| now.plus(lifetime)),
-        scopes,
-    };
-    let id_token = text("/id_token").filter(|token| token.len() <= LONGEST_TOKEN).map(Secret::new);
+    let id_token = text(body, "/id_token").filter(|token| token.len() <= LONGEST_TOKEN).map(Secret::new);
     let account = entry.identity.as_ref().and_then(|identity| account(identity, body));
-    Ok(TokenReply { tokens, captured, id_token, account })
+    Ok(TokenReply { tokens, further, captured, id_token, account })
+}
+
+fn text<'b>(body: &'b Value, place: &str) -> Option<&'b str> {
+    body.pointer(place).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// Where one token and what belongs to it stand.
+struct Places<'e> {
+    access_token: &'e str,
+    refresh_token: Option<&'e str>,
+    expires_in: Option<&'e str>,
+}
+
+impl<'e> Places<'e> {
+    fn usual(declared: &'e TokenResponse) -> Self {
+        Self {
+            access_token: &declared.access_token,
+            refresh_token: Some(&declared.refresh_token),
+            expires_in: Some(&declared.expires_in),
+        }
+    }
+
+    fn of(named: &'e NamedToken) -> Self {
+        Self {
+            access_token: &named.access_token,
+            refresh_token: named.refresh_token.as_deref(),
+            expires_in: named.expires_in.as_deref(),
+        }
+    }
+}
+
+/// A reply that says that tokens were granted.
+struct Grant<'e> {
+    entry: &'e Entry,
+    exchange: Exchange<'e>,
+    body: &'e Value,
+    now: Timestamp,
+}
+
+impl Grant<'_> {
+    /// The tokens that stand there; `None` if there is no access token.
+    fn tokens(&self, places: &Places<'_>) -> Option<Result<TokenSet, String>> {
+        let access_token = text(self.body, places.access_token)?;
+        let refresh_token = places.refresh_token.and_then(|place| text(self.body, place));
+        for token in std::iter::once(access_token).chain(refresh_token) {
+            if token.len() > LONGEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Some(Err("a token that would not fit into a header".to_owned()));
+            }
+        }
+        let (declared, lifetimes) = (&self.entry.token.response, &self.entry.lifetime);
+        let known = |declared: Option<DurationText>| declared.map(|DurationText(lifetime)| lifetime);
+        let said = |place: Option<&str>| place.and_then(|place| lifetime(self.body, place));
+        let at = |lifetime: Option<Duration>| lifetime.map(|lifetime| self.now.plus(lifetime));
+        // What is declared counts from the beginning of the grant; later only what a reply says can be news.
+        let absolute = known(lifetimes.refresh_absolute).filter(|_| self.exchange == Exchange::Code);
+        let separator = declared.scope_separator.as_deref().unwrap_or(&self.entry.authorize.scope_separator);
+        let scopes = text(self.body, &declared.scope)
+            .map(|scopes| scopes.split(separator).filter(|scope| !scope.is_empty()).map(str::to_owned).collect());
+        Some(Ok(TokenSet {
+            access_token: Secret::new(access_token),
+            access_expires_at: at(said(places.expires_in).or(known(lifetimes.access))),
+            refresh_token: refresh_token.map(Secret::new),
+            refresh_expires_at: at(said(declared.refresh_expires_in.as_deref()).or(known(lifetimes.refresh_idle))),
+            grant_expires_at: at(said(declared.refresh_hard_expires_in.as_deref()).or(absolute)),
+            scopes,
+        }))
+    }
 }
 
 fn account(identity: &Identity, body: &Value) -> Option<(String, Option<String>)> {

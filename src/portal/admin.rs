@@ -2,6 +2,8 @@
 //!
 //! The command line asks the same routes in its own process when no server runs.
 
+mod status;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,15 +21,17 @@ use crate::base::problem_details::{CONTENT_TYPE as PROBLEM_JSON, ProblemDetails}
 use crate::base::safe_url::SafeUrl;
 use crate::dance::{BeginError, Dance};
 use crate::issuer::Issuer;
-use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
+use crate::model::connection::ConnectionKey;
 use crate::model::grant::{EndReason, Grant};
 use crate::model::handle::HandleRecord;
 use crate::model::names::{Label, ProviderName, ServerName, Subject};
 use crate::model::scope::ScopeSet;
-use crate::store::record::ConnectionRecord;
 use crate::store::{Store, StoreError};
 use crate::telemetry::audit::{Audit, Record};
+use crate::vault::Vault;
 use crate::vault::handles::{HandleTable, NewHandle};
+
+pub use status::{ConfirmAnswer, StatusQuery};
 
 /// What the admin API needs.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ pub struct AdminState {
     pub store: Arc<dyn Store>,
     /// Journey J1.
     pub dance: Arc<Dance>,
+    /// Whether the store is the right one.
+    pub vault: Arc<Vault>,
     /// Handles.
     pub handles: Arc<HandleTable>,
     /// Grants of MCP clients.
@@ -51,7 +57,8 @@ pub struct AdminState {
 /// The routes of the admin socket.
 pub fn router(state: AdminState) -> Router {
     Router::new()
-        .route("/v1/status", get(status))
+        .route("/v1/status", get(status::status))
+        .route("/v1/store/confirm", post(status::confirm_store))
         .route("/v1/connect-links", post(create_link))
         .route("/v1/disconnect", post(disconnect))
         .route("/v1/handles", get(list_handles).post(issue_handle))
@@ -59,76 +66,6 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/grants", get(list_grants))
         .route("/v1/grants/{id}", delete(revoke_grant))
         .with_state(state)
-}
-
-/// Query of `GET /v1/status`.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct StatusQuery {
-    /// Only this subject's connections.
-    pub subject: Option<Subject>,
-}
-
-/// Answer of `GET /v1/status`.
-#[derive(Serialize)]
-pub struct Status {
-    version: &'static str,
-    public_url: String,
-    connections: Vec<ConnectionStatus>,
-}
-
-#[derive(Serialize)]
-struct ConnectionStatus {
-    subject: Subject,
-    provider: ProviderName,
-    label: Label,
-    state: &'static str,
-    reason: Option<String>,
-    captured: Captured,
-    scopes: Option<Vec<String>>,
-    generation: u64,
-    connected_at: String,
-    refreshed_at: Option<String>,
-    access_expires_at: Option<String>,
-    refresh_due_at: Option<String>,
-    refresh_expires_at: Option<String>,
-    has_refresh_token: bool,
-    trouble: Option<RefreshTrouble>,
-}
-
-impl From<ConnectionRecord> for ConnectionStatus {
-    fn from(record: ConnectionRecord) -> Self {
-        let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
-        Self {
-            state: record.state.word(),
-            reason: match record.state {
-                ConnectionState::NeedsReauth { reason } => Some(reason),
-                _ => None,
-            },
-            subject: record.key.subject,
-            provider: record.key.provider,
-            label: record.key.label,
-            captured: record.captured,
-            scopes: record.scopes,
-            generation: record.generation,
-            connected_at: record.connected_at.to_string(),
-            refreshed_at: text(record.refreshed_at),
-            access_expires_at: text(record.access_expires_at),
-            refresh_due_at: text(record.refresh_due_at),
-            refresh_expires_at: text(record.refresh_expires_at),
-            has_refresh_token: record.refresh_token.is_some(),
-            trouble: record.trouble,
-        }
-    }
-}
-
-async fn status(State(state): State<AdminState>, Query(query): Query<StatusQuery>) -> Result<Json<Status>, Failure> {
-    let records = state.store.connections(query.subject).await?;
-    Ok(Json(Status {
-        version: env!("CARGO_PKG_VERSION"),
-        public_url: state.public_url.origin(),
-        connections: records.into_iter().map(ConnectionStatus::from).collect(),
-    }))
 }
 
 /// Body of `POST /v1/connect-links`.
@@ -158,7 +95,7 @@ async fn create_link(
     Json(request): Json<NewLinkRequest>,
 ) -> Result<Json<NewLinkAnswer>, Failure> {
     let NewLinkRequest { subject, provider, label } = request;
-    let link = state.dance.create_link(ConnectionKey { subject, provider, label }).await?;
+    let link = state.dance.create_link(ConnectionKey::new(subject, provider, label)).await?;
     let url = format!("{}/connect/{}", state.public_url.origin(), link.token.expose());
     Ok(Json(NewLinkAnswer { url, expires_at: link.expires_at.to_string() }))
 }
@@ -175,7 +112,7 @@ async fn disconnect(
     Json(request): Json<NewLinkRequest>,
 ) -> Result<Json<DisconnectAnswer>, Failure> {
     let NewLinkRequest { subject, provider, label } = request;
-    let key = ConnectionKey { subject, provider, label };
+    let key = ConnectionKey::new(subject, provider, label);
     match state.dance.disconnect(&key).await? {
         Some(revocation) => Ok(Json(DisconnectAnswer { revocation: revocation.word().to_owned() })),
         None => Err(Failure(ProblemDetails::new(

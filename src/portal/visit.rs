@@ -141,7 +141,7 @@ async fn row(
 
 /// The connection of a user at a provider.
 pub fn key(user: &User, provider: &ProviderName) -> ConnectionKey {
-    ConnectionKey { subject: user.subject.clone(), provider: provider.clone(), label: Label::default() }
+    ConnectionKey::new(user.subject.clone(), provider.clone(), Label::default())
 }
 
 /// `GET /visit/{id}/connect/{provider}`

@@ -205,7 +205,7 @@ impl Egress {
         let caller = caller::identify(&request.headers, &api.credential.header, &api.provider, &self.callers, now)
             .map_err(Refusal::Caller)?;
         context.is_user = caller.is_user;
-        let key = context.key.insert(caller.key);
+        let key = context.key.insert(caller.key.with_token(api.token.clone()));
         if target.query.is_some_and(super::has_access_token) {
             return Err(Refusal::TokenInQuery);
         }

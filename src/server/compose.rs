@@ -11,7 +11,7 @@ use super::StartError;
 use crate::base::address::AllowedDestinations;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::http::{HttpClient, Limits, NetworkClient};
-use crate::base::random::{Random, SystemRandom};
+use crate::base::random::{self, Random, SystemRandom};
 use crate::config::Settings;
 use crate::dance::{self, Dance};
 use crate::identity::Accounts;
@@ -26,11 +26,13 @@ use crate::proxy::egress::{self, Egress};
 use crate::proxy::ingress::{self, Ingress};
 use crate::proxy::public::{self, Public};
 use crate::store::seal::Sealer;
+use crate::store::sentinel::Sentinel;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
+use crate::vault::guard::Guard;
 use crate::vault::handles::HandleTable;
 use crate::vault::{self, Standing, Vault};
 
@@ -96,6 +98,9 @@ impl World {
         let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
         let audit = Audit::open(&settings.store_directory, Arc::clone(&clock));
         let audit = audit.map_err(|error| StartError(format!("the audit trail: {error}")))?;
+        // A process that is restarted is another one, and so is one on another machine.
+        let instance = random::identifier(random.as_ref(), "i_");
+        let sentinel = settings.store_sentinel.clone().map(|path| Sentinel::new(path, instance));
         let vault = Vault::new(vault::Parts {
             store: Arc::clone(&store),
             sealer: sealer.clone(),
@@ -107,6 +112,8 @@ impl World {
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             audit: Arc::clone(&audit),
+            grant_end_notice: settings.grant_end_notice,
+            guard: Guard::new(sentinel),
         });
         let dance = Dance::new(dance::Parts {
             store: Arc::clone(&store),
@@ -144,6 +151,7 @@ impl World {
         admin::router(AdminState {
             store: Arc::clone(&self.store),
             dance: Arc::clone(&self.dance),
+            vault: Arc::clone(&self.vault),
             handles: Arc::clone(&self.handles),
             issuer: Arc::clone(&self.issuer),
             audit: Arc::clone(&self.audit),

@@ -43,7 +43,9 @@ pub fn connection(subject: &str, id: &str) -> ConnectionRecord {
         access_expires_at: Some(NOW.plus(Duration::from_secs(3600))),
         refresh_token: Some(Sealed::from_bytes(b"sealed refresh".to_vec())),
         previous_refresh_token: None,
+        refresh_token_since: Some(NOW),
         refresh_expires_at: Some(NOW.plus(Duration::from_secs(86_400))),
+        grant_expires_at: None,
         refresh_due_at: None,
         intent: None,
         trouble: None,
@@ -53,11 +55,8 @@ pub fn connection(subject: &str, id: &str) -> ConnectionRecord {
 }
 
 fn key(subject: &str) -> ConnectionKey {
-    ConnectionKey {
-        subject: subject.parse().expect("a subject"),
-        provider: "quickbooks".parse().expect("a provider"),
-        label: Label::default(),
-    }
+    let (subject, provider) = (subject.parse().expect("a subject"), "quickbooks".parse().expect("a provider"));
+    ConnectionKey::new(subject, provider, Label::default())
 }
 
 async fn links_and_flows_are_used_once(store: &impl Store) {
@@ -91,9 +90,9 @@ async fn links_and_flows_are_used_once(store: &impl Store) {
 }
 
 async fn one_connection_per_key(store: &impl Store) {
-    store.connect(connection("alice", "c_old"), NOW).await.expect("kept");
-    store.connect(connection("alice", "c_new"), NOW).await.expect("supersedes");
-    store.connect(connection("bob", "c_bob"), NOW).await.expect("kept");
+    store.connect(vec![connection("alice", "c_old")], NOW).await.expect("kept");
+    store.connect(vec![connection("alice", "c_new")], NOW).await.expect("supersedes");
+    store.connect(vec![connection("bob", "c_bob")], NOW).await.expect("kept");
     let found = store.connection(key("alice")).await.expect("read").expect("there");
     assert_eq!((found.id.as_str(), found.captured["realm_id"].as_str()), ("c_new", "1234567890"));
     assert_eq!(store.connections(Some("alice".parse().expect("valid"))).await.expect("read").len(), 1);
@@ -101,7 +100,7 @@ async fn one_connection_per_key(store: &impl Store) {
     let counts = store.count_connections().await.expect("counted");
     assert_eq!(counts, [("quickbooks".to_owned(), "active".to_owned(), 2)]);
     assert!(store.connection(key("carol")).await.expect("read").is_none());
-    let duplicate = store.connect(connection("dave", "c_new"), NOW).await;
+    let duplicate = store.connect(vec![connection("dave", "c_new")], NOW).await;
     assert!(duplicate.is_err(), "an id is never reused");
     assert!(store.connection(key("dave")).await.expect("read").is_none());
 }
@@ -117,6 +116,7 @@ fn tokens(access_token: &[u8]) -> RefreshedTokens {
         refresh_token: Some(Sealed::from_bytes(b"next".to_vec())),
         previous_refresh_token: Some(Sealed::from_bytes(b"previous".to_vec())),
         refresh_expires_at: None,
+        grant_expires_at: None,
         refresh_due_at: Some(NOW),
         scopes: None,
         captured: Captured::from([("api_url".to_owned(), "https://a.example".to_owned())]),
@@ -126,8 +126,8 @@ fn tokens(access_token: &[u8]) -> RefreshedTokens {
 
 async fn refreshes_are_compared_by_generation(store: &impl Store) {
     let id = "c_new".to_owned();
-    assert!(!store.begin_refresh(id.clone(), 2, intent()).await.expect("asked"), "another generation");
-    assert!(store.begin_refresh(id.clone(), 1, intent()).await.expect("asked"));
+    assert_eq!(store.begin_refresh(id.clone(), 2, intent()).await.expect("asked"), None, "another generation");
+    assert_eq!(store.begin_refresh(id.clone(), 1, intent()).await.expect("asked"), Some(1));
     assert!(!store.complete_refresh(id.clone(), 2, tokens(b"wrong")).await.expect("asked"));
     assert!(store.complete_refresh(id.clone(), 1, tokens(b"right")).await.expect("asked"));
     assert!(!store.complete_refresh(id.clone(), 1, tokens(b"late")).await.expect("asked"), "it came too late");
@@ -147,13 +147,13 @@ async fn refreshes_are_compared_by_generation(store: &impl Store) {
     let found = store.connection(key("alice")).await.expect("read").expect("kept");
     assert_eq!((found.state, found.trouble), (state, Some(trouble)));
     assert!(found.refresh_token.is_some(), "nothing is deleted");
-    assert!(!store.begin_refresh(id, 2, intent()).await.expect("asked"), "it is not active");
+    assert_eq!(store.begin_refresh(id, 2, intent()).await.expect("asked"), None, "it is not active");
 }
 
 async fn interrupted_refreshes_are_found(store: &impl Store) {
     let id = "c_bob".to_owned();
     assert!(store.interrupted_refreshes().await.expect("read").is_empty());
-    assert!(store.begin_refresh(id.clone(), 1, intent()).await.expect("asked"));
+    assert_eq!(store.begin_refresh(id.clone(), 1, intent()).await.expect("asked"), Some(2));
     let found = store.interrupted_refreshes().await.expect("read");
     assert_eq!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["c_bob"]);
     assert_eq!(found[0].intent, Some(intent()));
@@ -177,7 +177,7 @@ async fn due_refreshes_are_listed_by_urgency(store: &impl Store) {
     for (subject, due_in) in [("eve", 20), ("frank", 10), ("grace", 30)] {
         let due = Some(NOW.plus(Duration::from_secs(due_in)));
         let record = ConnectionRecord { refresh_due_at: due, ..connection(subject, &format!("c_{subject}")) };
-        store.connect(record, NOW).await.expect("kept");
+        store.connect(vec![record], NOW).await.expect("kept");
     }
     assert_eq!(store.next_refresh().await.expect("read"), Some(NOW), "bob's");
     let due = store.refresh_due(NOW.plus(Duration::from_secs(20)), 10).await.expect("read");

@@ -29,8 +29,12 @@ pub struct ConnectionRecord {
     pub refresh_token: Option<Sealed>,
     /// The one before, kept until the current one has worked.
     pub previous_refresh_token: Option<Sealed>,
-    /// When the refresh token stops working, where known.
+    /// Since when it has its value, where known.
+    pub refresh_token_since: Option<Timestamp>,
+    /// When it stops working if it is not used, where known.
     pub refresh_expires_at: Option<Timestamp>,
+    /// When the grant ends however often it is refreshed, where known.
+    pub grant_expires_at: Option<Timestamp>,
     /// When to refresh next.
     pub refresh_due_at: Option<Timestamp>,
     /// The refresh under way.
@@ -97,8 +101,10 @@ pub struct RefreshedTokens {
     pub refresh_token: Option<Sealed>,
     /// The one before, if it changed.
     pub previous_refresh_token: Option<Sealed>,
-    /// When the refresh token stops working, where known.
+    /// When the refresh token stops working if it is not used, where known.
     pub refresh_expires_at: Option<Timestamp>,
+    /// When the grant ends however often it is refreshed, where the reply says.
+    pub grant_expires_at: Option<Timestamp>,
     /// When to refresh next.
     pub refresh_due_at: Option<Timestamp>,
     /// Scopes, if the reply named them.
@@ -107,6 +113,29 @@ pub struct RefreshedTokens {
     pub captured: Captured,
     /// When it was obtained.
     pub refreshed_at: Timestamp,
+}
+
+/// What tells a store from its copies and from its past.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardRecord {
+    /// Made once with the store; a copy has the same.
+    pub store_id: String,
+    /// How many refreshes were ever begun; an older copy has fewer.
+    pub refreshes: u64,
+    /// Whether a sentinel was ever written for it.
+    pub guarded: bool,
+}
+
+/// A refresh token that was received and could not become the current one. It is sealed for the generation that it would
+/// have made, as [`field::REFRESH_TOKEN`].
+#[derive(Clone, Debug)]
+pub struct Alternate {
+    /// The generation that it is sealed for.
+    pub generation: u64,
+    /// The token.
+    pub refresh_token: Sealed,
+    /// When it was obtained.
+    pub obtained_at: Timestamp,
 }
 
 /// How a refresh failed.

@@ -1,8 +1,10 @@
 //! The store in one SQLite file. One thread owns the connection; callers hand it their work and wait for the answer, so
 //! that no executor thread ever waits for a disk.
 
+mod alternates;
 mod connections;
 mod flows;
+mod guard;
 mod handles;
 mod issuer;
 mod revocations;
@@ -27,7 +29,9 @@ use crate::model::grant::{AccessToken, EndReason, Grant, RefreshToken};
 use crate::model::handle::HandleRecord;
 use crate::model::names::{ServerName, Subject};
 use crate::store::issuer::{GrantRecord, IssuerStore, NewTokens, Rotation, StoredCode, StoredDocument};
-use crate::store::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord};
+use crate::store::record::{
+    Alternate, ConnectionRecord, FlowRecord, GuardRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord,
+};
 use crate::store::seal::Sealed;
 use crate::store::{Store, StoreError, TakenFlow};
 
@@ -136,8 +140,8 @@ impl Store for SqliteStore {
         self.run(move |db| flows::take(db, id, now)).await
     }
 
-    async fn connect(&self, connection: ConnectionRecord, now: Timestamp) -> Result<(), StoreError> {
-        self.run(move |db| connections::connect(db, &connection, now)).await
+    async fn connect(&self, tokens: Vec<ConnectionRecord>, now: Timestamp) -> Result<(), StoreError> {
+        self.run(move |db| connections::connect(db, &tokens, now)).await
     }
 
     async fn disconnect(
@@ -145,7 +149,7 @@ impl Store for SqliteStore {
         key: ConnectionKey,
         revocation: Option<String>,
         now: Timestamp,
-    ) -> Result<Option<Option<RevocationRecord>>, StoreError> {
+    ) -> Result<Option<Vec<RevocationRecord>>, StoreError> {
         self.run(move |db| revocations::disconnect(db, &key, revocation.as_deref(), now)).await
     }
 
@@ -185,7 +189,7 @@ impl Store for SqliteStore {
         self.run(|db| connections::next_due(db)).await
     }
 
-    async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<bool, StoreError> {
+    async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<Option<u64>, StoreError> {
         self.run(move |db| connections::begin_refresh(db, &id, generation, &intent)).await
     }
 
@@ -203,6 +207,26 @@ impl Store for SqliteStore {
 
     async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError> {
         self.run(|db| connections::interrupted(db)).await
+    }
+
+    async fn guard(&self) -> Result<GuardRecord, StoreError> {
+        self.run(|db| guard::read(db)).await
+    }
+
+    async fn set_guarded(&self, refreshes: u64) -> Result<(), StoreError> {
+        self.run(move |db| guard::set_guarded(db, refreshes)).await
+    }
+
+    async fn keep_alternate(&self, id: String, alternate: Alternate) -> Result<(), StoreError> {
+        self.run(move |db| alternates::keep(db, &id, &alternate)).await
+    }
+
+    async fn alternates(&self, id: String) -> Result<Vec<Alternate>, StoreError> {
+        self.run(move |db| alternates::of(db, &id)).await
+    }
+
+    async fn announce_grant_ends(&self, until: Timestamp) -> Result<Vec<(ConnectionKey, Timestamp)>, StoreError> {
+        self.run(move |db| connections::announce_grant_ends(db, until)).await
     }
 
     async fn put_handle(&self, digest: Digest, handle: HandleRecord) -> Result<(), StoreError> {
@@ -404,7 +428,7 @@ mod tests {
         let path = home.path().join("store");
         let connection = contract::connection("alice", "c_1");
         let store = SqliteStore::open(&path).expect("opens");
-        store.connect(connection.clone(), Timestamp::from_millis(1)).await.expect("stored");
+        store.connect(vec![connection.clone()], Timestamp::from_millis(1)).await.expect("stored");
         drop(store);
         let again = reopen(&path);
         let found = again.connection(connection.key.clone()).await.expect("read").expect("there");

@@ -12,6 +12,8 @@ pub enum Part {
     Store,
     /// No refreshed tokens wait for the store to take them.
     RefreshedTokens,
+    /// The store is the one that its sentinel knows.
+    Sentinel,
     /// The process has not been told to stop.
     Running,
 }
@@ -22,6 +24,7 @@ impl Part {
             Self::Listeners => "listeners",
             Self::Store => "store",
             Self::RefreshedTokens => "refreshed_tokens",
+            Self::Sentinel => "sentinel",
             Self::Running => "running",
         }
     }

@@ -58,6 +58,7 @@ pub struct Metrics {
     refresh_attempts: IntCounterVec,
     mcp_calls: IntCounterVec,
     connects: IntCounterVec,
+    grant_ends: IntCounterVec,
     connections: IntGaugeVec,
 }
 
@@ -129,6 +130,12 @@ impl Metrics {
                 "Dances by provider and outcome.",
                 &["provider", "outcome"],
             )?,
+            grant_ends: counter(
+                &registry,
+                "sidekey_grant_ends_announced_total",
+                "Grants that were announced to reach their absolute end, by provider.",
+                &["provider"],
+            )?,
             refresh_duration,
             connections,
             registry,
@@ -159,6 +166,11 @@ impl Metrics {
     /// Counts a finished dance.
     pub fn connected(&self, provider: &ProviderName, outcome: &'static str) {
         self.connects.with_label_values(&[provider.as_str(), outcome]).inc();
+    }
+
+    /// Counts a grant that was announced to end.
+    pub fn grant_ends(&self, provider: &ProviderName) {
+        self.grant_ends.with_label_values(&[provider.as_str()]).inc();
     }
 
     /// Counts a request at the endpoint of an MCP server.

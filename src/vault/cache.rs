@@ -12,7 +12,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::TokenError;
-use super::refresh::RefreshResult;
+use super::refresh::{Occasion, RefreshResult};
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
 use crate::catalogue::entry::CredentialScheme;
@@ -79,6 +79,10 @@ pub struct LiveToken {
     has_refresh_token: bool,
     pub(super) state: ConnectionState,
     last_failure: Option<Blame>,
+    /// Whether the outcome of the last refresh is unknown, and the next one waits for the end of this token.
+    is_in_doubt: bool,
+    /// Whether an API refused it before its time.
+    is_rejected: bool,
 }
 
 /// Why the last refresh failed, and who must act.
@@ -107,6 +111,8 @@ impl LiveToken {
             refresh_due_at: record.refresh_due_at,
             has_refresh_token: record.refresh_token.is_some(),
             state: record.state.clone(),
+            is_in_doubt: record.trouble.as_ref().is_some_and(|trouble| trouble.in_doubt_since.is_some()),
+            is_rejected: false,
             last_failure: record.trouble.as_ref().map(|trouble| match trouble.needs_operator {
                 true => Blame::Operator(trouble.last_error.clone()),
                 false => Blame::Passing(trouble.last_error.clone()),
@@ -130,7 +136,19 @@ impl LiveToken {
 
     /// The same token, taken for expired: an API said so.
     pub fn expired_at(&self, now: Timestamp) -> Self {
-        Self { expires_at: Some(now), refresh_due_at: Some(now), ..self.clone() }
+        Self { expires_at: Some(now), refresh_due_at: Some(now), is_rejected: true, ..self.clone() }
+    }
+
+    /// Why it is refreshed next.
+    pub fn occasion(&self) -> Occasion {
+        if self.is_rejected { Occasion::Rejected } else { Occasion::Due }
+    }
+
+    /// Whether an API's word may begin a refresh: not within the back-off of one that failed. But where the last one is in doubt
+    /// only because this token still worked, there is no reason to wait any longer.
+    pub fn may_be_replaced(&self, now: Timestamp) -> bool {
+        let can_be = self.state == ConnectionState::Active && self.has_refresh_token;
+        can_be && (self.is_in_doubt || self.standing_error(now).is_none())
     }
 
     /// Whether the recorded time of the token is over, or was never known.

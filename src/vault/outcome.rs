@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::base::http::HttpError;
-use crate::catalogue::entry::{ErrorClass, Rotation};
+use crate::catalogue::entry::{ErrorClass, Repetition, Rotation};
 use crate::oauth::token_response::{TokenRefusal, TokenReply, Verdict};
+use crate::store::record::ConnectionRecord;
 
 /// What one exchange came to.
 pub type Exchanged = Result<Result<TokenReply, TokenRefusal>, HttpError>;
@@ -27,7 +28,14 @@ pub enum Failure {
     /// The grant is dead.
     Dead(String),
     /// It is unknown whether the provider used up the refresh token.
-    InDoubt(String),
+    InDoubt {
+        /// What happened.
+        why: String,
+        /// Since when: the first request whose reply was lost.
+        since: Timestamp,
+        /// What that means for asking again.
+        repetition: Repetition,
+    },
     /// It passes, or the provider is to blame.
     Transient(String, Option<Duration>),
     /// The operator must act.
@@ -38,7 +46,7 @@ impl Failure {
     /// What happened, for logs and people.
     pub fn summary(&self) -> &str {
         match self {
-            Self::Dead(why) | Self::InDoubt(why) | Self::Transient(why, _) | Self::Operator(why) => why,
+            Self::Dead(why) | Self::InDoubt { why, .. } | Self::Transient(why, _) | Self::Operator(why) => why,
         }
     }
 
@@ -46,27 +54,47 @@ impl Failure {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Dead(_) => "dead",
-            Self::InDoubt(_) => "in_doubt",
+            Self::InDoubt { .. } => "in_doubt",
             Self::Transient(..) => "transient",
             Self::Operator(_) => "operator",
         }
     }
 }
 
-/// Judges one exchange. Repeated is only what cannot have burnt the refresh token: nothing was sent, or the provider's
-/// rotation makes repetition harmless.
-pub fn judge(exchanged: Exchanged, rotation: &Rotation, may_repeat: bool) -> Step {
-    let harmless = rotation.repetition_is_harmless();
-    match exchanged {
-        Ok(Ok(reply)) => Step::Store(Box::new(reply)),
-        Ok(Err(refusal)) => refused(refusal, harmless, may_repeat),
-        Err(HttpError::NotSent(why)) if may_repeat => Step::AskAgain(why),
-        Err(error @ HttpError::NotSent(_)) => Step::Fail(Failure::Transient(error.to_string(), None)),
-        Err(error @ HttpError::Ambiguous(_)) => unknown(error.to_string(), None, harmless, may_repeat),
+/// What is known when a request is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// When it was sent.
+    pub sent_at: Timestamp,
+    /// Since when the outcome is in doubt, if an earlier request left it so.
+    pub in_doubt_since: Option<Timestamp>,
+    /// Since when the refresh token has its value.
+    pub token_since: Option<Timestamp>,
+    /// When a repetition would be sent; `None` if there is to be none.
+    pub repeat_at: Option<Timestamp>,
+}
+
+impl Asked {
+    /// The lost reply that the repetition is about: the first one.
+    fn doubt(&self, rotation: &Rotation) -> (Timestamp, Repetition) {
+        let since = self.in_doubt_since.unwrap_or(self.sent_at);
+        (since, rotation.repetition(since, self.token_since))
     }
 }
 
-fn refused(refusal: TokenRefusal, harmless: bool, may_repeat: bool) -> Step {
+/// Judges one exchange. Repeated is only what cannot have burnt the refresh token: nothing was sent, or the provider's
+/// rotation makes repetition harmless.
+pub fn judge(exchanged: Exchanged, rotation: &Rotation, asked: Asked) -> Step {
+    match exchanged {
+        Ok(Ok(reply)) => Step::Store(Box::new(reply)),
+        Ok(Err(refusal)) => refused(refusal, rotation, asked),
+        Err(HttpError::NotSent(why)) if asked.repeat_at.is_some() => Step::AskAgain(why),
+        Err(error @ HttpError::NotSent(_)) => Step::Fail(Failure::Transient(error.to_string(), None)),
+        Err(error @ HttpError::Ambiguous(_)) => unknown(error.to_string(), None, rotation, asked),
+    }
+}
+
+fn refused(refusal: TokenRefusal, rotation: &Rotation, asked: Asked) -> Step {
     let TokenRefusal { verdict, summary, retry_after } = refusal;
     match verdict {
         Verdict::Class(ErrorClass::Permanent) => Step::Fail(Failure::Dead(summary)),
@@ -74,24 +102,28 @@ fn refused(refusal: TokenRefusal, harmless: bool, may_repeat: bool) -> Step {
         Verdict::Class(ErrorClass::Transient | ErrorClass::UserAction) | Verdict::Throttled | Verdict::Misbehaved => {
             Step::Fail(Failure::Transient(summary, retry_after))
         }
-        Verdict::Unknown => unknown(summary, retry_after, harmless, may_repeat),
+        Verdict::Unknown => unknown(summary, retry_after, rotation, asked),
     }
 }
 
-fn unknown(summary: String, retry_after: Option<Duration>, harmless: bool, may_repeat: bool) -> Step {
-    match (harmless, may_repeat && retry_after.is_none()) {
-        (true, true) => Step::AskAgain(summary),
-        (true, false) => Step::Fail(Failure::Transient(summary, retry_after)),
-        (false, _) => Step::Fail(Failure::InDoubt(summary)),
+fn unknown(why: String, retry_after: Option<Duration>, rotation: &Rotation, asked: Asked) -> Step {
+    let (since, repetition) = asked.doubt(rotation);
+    let repeat_at = asked.repeat_at.filter(|_| retry_after.is_none());
+    match (repetition, repeat_at) {
+        (Repetition::Harmless, Some(_)) => Step::AskAgain(why),
+        (Repetition::Harmless, None) => Step::Fail(Failure::Transient(why, retry_after)),
+        (Repetition::HarmlessUntil(end), Some(at)) if at < end => Step::AskAgain(why),
+        _ => Step::Fail(Failure::InDoubt { why, since, repetition }),
     }
 }
 
 /// How long before its expiry a token in doubt is probed.
 const PROBE_AHEAD: Duration = Duration::from_secs(2);
 
-/// When to try again; `None` for never. What is in doubt is left alone while the access token works: the same refresh
-/// token sent again might end the whole grant, and there is nothing to win before the token expires. But where a refresh
-/// ends earlier access tokens, the one in use may be dead already: then it is asked at once.
+/// When to try again; `None` for never. What is in doubt is asked again at once while that is harmless. Where it is not, it is
+/// left alone while the access token works: the same refresh token sent again might end the whole grant, and there is
+/// nothing to win before the token expires. But where a refresh ends earlier access tokens, the one in use may be dead
+/// already: then it is asked at once.
 pub fn retry_at(
     failure: &Failure,
     rotation: Option<&Rotation>,
@@ -101,7 +133,11 @@ pub fn retry_at(
 ) -> Option<Timestamp> {
     match failure {
         Failure::Dead(_) => None,
-        Failure::InDoubt(_) => {
+        Failure::InDoubt { repetition: Repetition::HarmlessUntil(end), .. } if now < *end => {
+            // However long the back-off has become, there is one more try before the end.
+            Some(now.plus(backoff.min(end.since(now) / 2)))
+        }
+        Failure::InDoubt { .. } => {
             let may_be_dead = rotation.is_some_and(|rotation| rotation.kills_access);
             let expires_at = access_expires_at.filter(|_| !may_be_dead);
             let probe = expires_at.map_or(now, |expires_at| expires_at.minus(PROBE_AHEAD));
@@ -109,6 +145,18 @@ pub fn retry_at(
         }
         Failure::Transient(_, retry_after) => Some(now.plus(retry_after.unwrap_or_default().max(backoff))),
         Failure::Operator(_) => Some(now.plus(backoff)),
+    }
+}
+
+/// Until when a connection whose last outcome is in doubt is left alone, if so: there is a token that works, and asking now could end
+/// it together with the grant.
+pub fn left_alone_until(record: &ConnectionRecord, rotation: &Rotation, now: Timestamp) -> Option<Timestamp> {
+    let since = record.trouble.as_ref()?.in_doubt_since.filter(|_| !rotation.kills_access)?;
+    let probe = record.access_expires_at?.minus(PROBE_AHEAD);
+    match rotation.repetition(since, record.refresh_token_since) {
+        Repetition::Harmless => None,
+        Repetition::HarmlessUntil(end) if now < end => None,
+        _ => (now < probe).then_some(probe),
     }
 }
 
@@ -133,12 +181,27 @@ mod tests {
         }
     }
 
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn asked(may_repeat: bool) -> Asked {
+        let repeat_at = may_repeat.then(|| NOW.plus(Duration::from_secs(1)));
+        Asked { sent_at: NOW, in_doubt_since: None, token_since: None, repeat_at }
+    }
+
     fn word(exchanged: Exchanged, model: RotationModel, may_repeat: bool) -> &'static str {
-        match judge(exchanged, &rotation(model), may_repeat) {
+        word_of(judge(exchanged, &rotation(model), asked(may_repeat)))
+    }
+
+    fn word_of(step: Step) -> &'static str {
+        match step {
             Step::Store(_) => "store",
             Step::AskAgain(_) => "ask again",
             Step::Fail(failure) => failure.word(),
         }
+    }
+
+    fn lost() -> Exchanged {
+        Err(HttpError::Ambiguous("reset".to_owned()))
     }
 
     fn refusal(verdict: Verdict) -> Exchanged {
@@ -156,15 +219,10 @@ mod tests {
 
     #[test]
     fn what_may_have_been_done_is_asked_again_only_where_that_is_harmless() {
-        let harmless = [
-            RotationModel::None,
-            RotationModel::Static,
-            RotationModel::Overlap,
-            RotationModel::UntilSuccessor,
-            RotationModel::Leeway,
-        ];
-        let strict = [RotationModel::SingleUse, RotationModel::Interval, RotationModel::Optional];
-        for lost in [|| Err(HttpError::Ambiguous("reset".to_owned())), || refusal(Verdict::Unknown)] {
+        let harmless =
+            [RotationModel::None, RotationModel::Static, RotationModel::Overlap, RotationModel::UntilSuccessor];
+        let strict = [RotationModel::SingleUse, RotationModel::Optional];
+        for lost in [lost, || refusal(Verdict::Unknown)] {
             for model in harmless {
                 assert_eq!(word(lost(), model, true), "ask again", "{model:?}");
                 assert_eq!(word(lost(), model, false), "transient", "{model:?}");
@@ -176,9 +234,28 @@ mod tests {
     }
 
     #[test]
-    fn a_short_grace_is_no_grace() {
-        let short = Rotation { grace: Some(DurationText(Duration::from_secs(10))), ..rotation(RotationModel::Leeway) };
-        assert!(!short.repetition_is_harmless());
+    fn within_a_grace_it_is_asked_again_and_after_it_no_more() {
+        let leeway = rotation(RotationModel::Leeway);
+        assert_eq!(word_of(judge(lost(), &leeway, asked(true))), "ask again");
+        assert_eq!(word_of(judge(lost(), &leeway, asked(false))), "in_doubt", "it stays known that something was lost");
+        let late = Asked { in_doubt_since: Some(NOW.minus(Duration::from_secs(580))), ..asked(true) };
+        assert_eq!(word_of(judge(lost(), &leeway, late)), "in_doubt");
+        let short = Rotation { grace: Some(DurationText(Duration::from_secs(1))), ..leeway };
+        assert_eq!(word_of(judge(lost(), &short, asked(true))), "in_doubt", "the repetition would come too late");
+    }
+
+    #[test]
+    fn a_value_that_cannot_have_changed_is_sent_again() {
+        let daily = Rotation {
+            interval: Some(DurationText(Duration::from_secs(86_400))),
+            grace: None,
+            ..rotation(RotationModel::Interval)
+        };
+        let since = |hours: u64| Some(NOW.minus(Duration::from_secs(3600 * hours)));
+        let young = Asked { token_since: since(2), ..asked(true) };
+        assert_eq!(word_of(judge(lost(), &daily, young)), "ask again");
+        let old = Asked { token_since: since(23), ..asked(true) };
+        assert_eq!(word_of(judge(lost(), &daily, old)), "in_doubt");
     }
 
     #[test]
@@ -195,19 +272,21 @@ mod tests {
 
     #[test]
     fn what_is_in_doubt_waits_for_the_end_of_the_token() {
-        let now = Timestamp::from_millis(1_000_000);
-        let (backoff, expiry) = (Duration::from_secs(15), now.plus(Duration::from_secs(100)));
-        let in_doubt = Failure::InDoubt(String::new());
+        let (backoff, expiry) = (Duration::from_secs(15), NOW.plus(Duration::from_secs(100)));
+        let in_doubt = |repetition| Failure::InDoubt { why: String::new(), since: NOW, repetition };
+        let last_resort = in_doubt(Repetition::LastResort);
         let strict = rotation(RotationModel::SingleUse);
-        assert_eq!(
-            retry_at(&in_doubt, Some(&strict), now, backoff, Some(expiry)),
-            Some(now.plus(Duration::from_secs(98)))
-        );
-        assert_eq!(retry_at(&in_doubt, Some(&strict), now, backoff, Some(now)), Some(now.plus(backoff)));
+        let at = |failure: &Failure, rotation, expiry| retry_at(failure, rotation, NOW, backoff, expiry);
+        let after = |seconds| Some(NOW.plus(Duration::from_secs(seconds)));
+        assert_eq!(at(&last_resort, Some(&strict), Some(expiry)), after(98));
+        assert_eq!(at(&last_resort, Some(&strict), Some(NOW)), after(15));
         let kills = Rotation { kills_access: true, ..strict };
-        assert_eq!(retry_at(&in_doubt, Some(&kills), now, backoff, Some(expiry)), Some(now.plus(backoff)));
-        assert_eq!(retry_at(&Failure::Dead(String::new()), None, now, backoff, None), None);
-        let throttled = Failure::Transient(String::new(), Some(Duration::from_secs(90)));
-        assert_eq!(retry_at(&throttled, None, now, backoff, None), Some(now.plus(Duration::from_secs(90))));
+        assert_eq!(at(&last_resort, Some(&kills), Some(expiry)), after(15));
+        assert_eq!(at(&Failure::Dead(String::new()), None, None), None);
+        assert_eq!(at(&Failure::Transient(String::new(), Some(Duration::from_secs(90))), None, None), after(90));
+        let until = |seconds| in_doubt(Repetition::HarmlessUntil(NOW.plus(Duration::from_secs(seconds))));
+        assert_eq!(at(&until(60), None, Some(expiry)), after(15), "while it is harmless, soon");
+        assert_eq!(at(&until(20), None, Some(expiry)), after(10), "and once more before that ends");
+        assert_eq!(at(&until(0), None, Some(expiry)), after(98), "afterwards as if there were no grace");
     }
 }

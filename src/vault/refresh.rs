@@ -2,34 +2,21 @@
 //!
 //! It runs in a task that no caller can cancel, at most one at a time for a connection. The intent is durable before the
 //! provider is contacted, and the result before the new access token is used. No lock is held across a network call.
+//! [`super::exchange`] asks the provider, [`super::settle`] makes durable what came of it.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use super::Vault;
-use super::cache::{LiveToken, SharedRefresh, Slot};
-use super::outcome::{Failure, Step, judge, retry_at};
-use crate::base::backoff::{RETRY_WAITS, after_failure};
-use crate::base::clock::Timestamp;
-use crate::base::digest::sha256;
-use crate::base::http::{HttpError, Response};
-use crate::base::random::{self, fraction};
+use super::cache::{SharedRefresh, Slot};
+use super::exchange::Stopped;
+use super::outcome::{Failure, left_alone_until};
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
-use crate::model::connection::{ConnectionState, RefreshTrouble};
-use crate::model::token_set::refresh_due_at;
-use crate::oauth::token_response::{self, Exchange, TokenReply};
-use crate::oauth::{revoke, token_request};
-use crate::store::StoreError;
-use crate::store::record::{
-    ConnectionRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord, connection_context, field,
-};
+use crate::store::record::{Alternate, ConnectionRecord, connection_context, field};
 use crate::telemetry::audit::Record;
-use crate::telemetry::health::Part;
 use crate::telemetry::stopwatch::Stopwatch;
 
 /// What a refresh came to; the new token itself is in the slot.
@@ -43,22 +30,24 @@ pub enum RefreshResult {
     Failed(&'static str),
 }
 
-/// How long to wait before trying again to store a result that could not be stored.
-const STORE_AGAIN: Duration = Duration::from_secs(1);
-/// How long the store is left alone after it failed.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
-/// The least time between a refresh whose reply was lost and its one repetition.
-const FIRST_PROBE: Duration = Duration::from_secs(1);
+/// Why a refresh is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// It is time.
+    Due,
+    /// An API refused the access token: it is of no use anymore, whatever its time.
+    Rejected,
+}
 
 impl Vault {
     /// Starts a refresh, or joins the one under way. The future may be dropped: the refresh goes on.
-    pub(super) fn refresh(self: &Arc<Self>, slot: &Arc<Slot>) -> SharedRefresh {
+    pub(super) fn refresh(self: &Arc<Self>, slot: &Arc<Slot>, occasion: Occasion) -> SharedRefresh {
         let mut under_way = slot.refresh.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = under_way.as_ref() {
             return running.clone();
         }
         let running = Running { work: self.work_under_way(), slot: Arc::clone(slot) };
-        let task = tokio::spawn(async move { running.work.0.run_refresh(&running.slot).await });
+        let task = tokio::spawn(async move { running.work.0.run_refresh(&running.slot, occasion).await });
         let shared: SharedRefresh =
             task.map(|joined| joined.unwrap_or(RefreshResult::Failed("panic"))).boxed().shared();
         *under_way = Some(shared.clone());
@@ -71,9 +60,9 @@ impl Vault {
         WorkUnderWay(Arc::clone(self))
     }
 
-    async fn run_refresh(&self, slot: &Slot) -> RefreshResult {
+    async fn run_refresh(&self, slot: &Slot, occasion: Occasion) -> RefreshResult {
         let stopwatch = Stopwatch::start();
-        let result = self.refresh_connection(slot).await;
+        let result = self.refresh_connection(slot, occasion).await;
         let outcome = match &result {
             RefreshResult::Refreshed => "ok",
             RefreshResult::Overtaken => "overtaken",
@@ -90,7 +79,10 @@ impl Vault {
         result
     }
 
-    async fn refresh_connection(&self, slot: &Slot) -> RefreshResult {
+    async fn refresh_connection(&self, slot: &Slot, occasion: Occasion) -> RefreshResult {
+        if let Err(mistrust) = self.trust_in_store() {
+            return self.hold_back(slot, &mistrust);
+        }
         // What is in memory may be old: what counts is what is stored.
         let record = match self.parts.store.connection(slot.key.clone()).await {
             Ok(Some(record)) => record,
@@ -100,25 +92,30 @@ impl Vault {
         if record.generation > slot.live().generation || record.id != slot.live().connection_id {
             return self.publish(slot, &record, RefreshResult::Overtaken);
         }
-        let (provider, refresh_token) = match self.prepare(&record) {
+        let (provider, current) = match self.prepare(&record) {
             Ok(prepared) => prepared,
-            Err(reason) => return self.record_failure(slot, &record, Failure::Operator(reason)).await,
+            Err(reason) => return self.record_failure(slot, &record, Failure::Operator(reason), None).await,
         };
-        let Some(refresh_token) = refresh_token else { return RefreshResult::Failed("no_refresh_token") };
-        let intent = Intent {
-            attempt: random::identifier(self.parts.random.as_ref(), "r_"),
-            started_at: self.parts.clock.now(),
-            refresh_token_digest: sha256(refresh_token.expose().as_bytes()),
-        };
-        match self.parts.store.begin_refresh(record.id.clone(), record.generation, intent).await {
-            Ok(true) => {}
-            Ok(false) => return RefreshResult::Overtaken,
-            // Without a durable intent nothing is sent; the current token stays in use.
-            Err(error) => return self.store_failed(slot, "intent", &error).await,
+        let Some(current) = current else { return RefreshResult::Failed("no_refresh_token") };
+        if occasion == Occasion::Due
+            && let Some(until) = left_alone_until(&record, &provider.entry.rotation, self.parts.clock.now())
+        {
+            return self.leave_alone(slot, &record, until).await;
         }
-        match self.exchange(&provider, &record, &refresh_token).await {
-            Ok(reply) => self.store_tokens(slot, &record, *reply, &refresh_token).await,
-            Err(failure) => self.record_failure(slot, &record, failure).await,
+        let mut outcome = self.exchange(&provider, &record, &current, true).await;
+        if let Err(Stopped::Failed { failure: Failure::Dead(reason), .. }) = &outcome {
+            // A verdict on one refresh token is not yet one on the grant.
+            let reason = reason.clone();
+            outcome = self.exchange_alternates(slot, &provider, &record, reason).await;
+        }
+        match outcome {
+            Ok((reply, sent)) => self.store_tokens(slot, &record, *reply, &sent, &current).await,
+            Err(Stopped::Failed { failure, in_doubt_since }) => {
+                self.record_failure(slot, &record, failure, in_doubt_since).await
+            }
+            Err(Stopped::Overtaken) => RefreshResult::Overtaken,
+            // Without a durable intent nothing is sent; the current token stays in use.
+            Err(Stopped::Store(error)) => self.store_failed(slot, "intent", &error).await,
         }
     }
 
@@ -137,220 +134,44 @@ impl Vault {
         Ok((Arc::clone(provider), refresh_token))
     }
 
-    /// One try, and up to three repetitions where they can do no harm.
-    async fn exchange(
+    /// Asks with every other refresh token that is still there, the newest first, until one works. That all are dead is said
+    /// in the words that the provider had for the first.
+    async fn exchange_alternates(
+        &self,
+        slot: &Slot,
+        provider: &Provider,
+        record: &ConnectionRecord,
+        reason: String,
+    ) -> super::exchange::Exchanged {
+        for alternate in self.alternates(provider, record).await.map_err(Stopped::Store)? {
+            let outcome = self.exchange(provider, record, &alternate, false).await;
+            match outcome {
+                Err(Stopped::Failed { failure: Failure::Dead(_), .. }) => {}
+                outcome => {
+                    info!(operation = "refresh", connection = %slot.key, worked = outcome.is_ok(), "an earlier refresh token was tried");
+                    return outcome;
+                }
+            }
+        }
+        Err(Stopped::Failed { failure: Failure::Dead(reason), in_doubt_since: None })
+    }
+
+    async fn alternates(
         &self,
         provider: &Provider,
         record: &ConnectionRecord,
-        refresh_token: &Secret,
-    ) -> Result<Box<TokenReply>, Failure> {
-        let mut waits = RETRY_WAITS.iter();
-        for attempt in 1.. {
-            self.parts.metrics.refresh_attempted(&record.key.provider);
-            let (sent_at, reply) = self.send(provider, refresh_token).await;
-            let exchanged =
-                reply.map(|reply| token_response::read(&provider.entry, Exchange::Refresh, &reply, sent_at));
-            let wait = waits.next().filter(|_| !self.stopping.load(Ordering::Relaxed));
-            let (outcome, error) = match judge(exchanged, &provider.entry.rotation, wait.is_some()) {
-                Step::Store(reply) => return Ok(reply),
-                Step::Fail(failure) => {
-                    log_attempt(record, attempt, None, &failure);
-                    return Err(failure);
-                }
-                Step::AskAgain(why) => (wait, Failure::Transient(why, None)),
-            };
-            log_attempt(record, attempt, outcome.copied(), &error);
-            self.parts.clock.sleep(outcome.copied().unwrap_or_default()).await;
-        }
-        unreachable!("the last wait ends the repetitions")
-    }
-
-    async fn send(&self, provider: &Provider, refresh_token: &Secret) -> (Timestamp, Result<Response, HttpError>) {
-        // Held for the exchange alone. A semaphore is never closed, and a provider that has none is not limited.
-        let _permit = match self.permits.get(&provider.name) {
-            Some(permits) => permits.acquire().await.ok(),
-            None => None,
+    ) -> Result<Vec<Secret>, crate::store::StoreError> {
+        let kept = self.parts.store.alternates(record.id.clone()).await?;
+        let open = |alternate: &Alternate| {
+            let context = connection_context(&record.key, &record.id, field::REFRESH_TOKEN, alternate.generation);
+            self.parts.sealer.open(&context, &alternate.refresh_token).ok()
         };
-        let sent_at = self.parts.clock.now();
-        (sent_at, self.parts.http.send(token_request::refresh(provider, refresh_token)).await)
+        let predecessor =
+            record.previous_refresh_token.as_ref().filter(|_| provider.entry.rotation.predecessor_may_live());
+        let open_predecessor =
+            |sealed| self.parts.sealer.open(&record.seal_context(field::PREVIOUS_REFRESH_TOKEN), sealed).ok();
+        Ok(kept.iter().filter_map(open).chain(predecessor.and_then(open_predecessor)).collect())
     }
-
-    async fn store_tokens(
-        &self,
-        slot: &Slot,
-        record: &ConnectionRecord,
-        reply: TokenReply,
-        old_refresh_token: &Secret,
-    ) -> RefreshResult {
-        let tokens = self.seal_reply(record, reply, old_refresh_token);
-        loop {
-            let stored = self.parts.store.complete_refresh(record.id.clone(), record.generation, tokens.clone()).await;
-            match stored {
-                Ok(true) => break,
-                Ok(false) => {
-                    warn!(operation = "refresh", connection = %record.key, "replaced or ended while it was refreshed");
-                    self.give_back_unwanted(record, &tokens).await;
-                    return RefreshResult::Overtaken;
-                }
-                // These may be the only copies: they are kept until they can be stored, and not used before.
-                Err(error) => {
-                    error!(operation = "refresh", connection = %record.key, %error, "refreshed tokens cannot be stored");
-                    self.parts.health.unwell(Part::RefreshedTokens, error.to_string());
-                    self.parts.clock.sleep(STORE_AGAIN).await;
-                }
-            }
-        }
-        self.parts.health.well(Part::RefreshedTokens);
-        match self.parts.store.connection(record.key.clone()).await {
-            Ok(Some(stored)) if stored.id == record.id => self.publish(slot, &stored, RefreshResult::Refreshed),
-            Ok(_) => RefreshResult::Overtaken,
-            Err(error) => self.store_failed(slot, "read", &error).await,
-        }
-    }
-
-    /// Tokens for a connection that was ended while they were fetched are not kept, and not left alive either. Where another
-    /// connection has taken its place, they may belong to the same grant as that one's, and are left alone.
-    async fn give_back_unwanted(&self, record: &ConnectionRecord, tokens: &RefreshedTokens) {
-        let is_ended = matches!(self.parts.store.connection(record.key.clone()).await, Ok(None));
-        let provider = self.parts.providers.get(&record.key.provider);
-        if !is_ended || provider.is_none_or(|provider| revoke::offered(provider).is_none()) {
-            return;
-        }
-        let revocation = RevocationRecord {
-            id: random::identifier(self.parts.random.as_ref(), "v_"),
-            key: record.key.clone(),
-            connection_id: record.id.clone(),
-            generation: record.generation + 1,
-            access_token: tokens.access_token.clone(),
-            refresh_token: tokens.refresh_token.clone(),
-            attempts: 0,
-        };
-        if let Err(error) = self.parts.store.put_revocation(revocation, self.parts.clock.now()).await {
-            error!(operation = "refresh", connection = %record.key, %error, "unwanted tokens cannot be queued for revocation");
-        }
-    }
-
-    fn seal_reply(&self, record: &ConnectionRecord, reply: TokenReply, old_refresh_token: &Secret) -> RefreshedTokens {
-        let TokenReply { tokens, captured, .. } = reply;
-        let now = self.parts.clock.now();
-        let seal = |field, secret: &Secret| {
-            let context = connection_context(&record.key, &record.id, field, record.generation + 1);
-            self.parts.sealer.seal(&context, secret)
-        };
-        let new = tokens.refresh_token.as_ref();
-        let rotated = new.is_some_and(|new| new.expose() != old_refresh_token.expose());
-        RefreshedTokens {
-            access_token: seal(field::ACCESS_TOKEN, &tokens.access_token),
-            access_expires_at: tokens.access_expires_at,
-            // A reply without a refresh token keeps the old one (RFC 6749 section 6).
-            refresh_token: Some(seal(field::REFRESH_TOKEN, new.unwrap_or(old_refresh_token))),
-            previous_refresh_token: rotated.then(|| seal(field::PREVIOUS_REFRESH_TOKEN, old_refresh_token)),
-            refresh_expires_at: tokens.refresh_expires_at,
-            refresh_due_at: self.due_at(now, tokens.access_expires_at),
-            scopes: tokens.scopes,
-            captured,
-            refreshed_at: now,
-        }
-    }
-
-    /// When a token obtained at `now` is to be refreshed.
-    pub fn due_at(&self, now: Timestamp, expires_at: Option<Timestamp>) -> Option<Timestamp> {
-        let jitter = fraction(self.parts.random.as_ref());
-        expires_at.map(|expires_at| refresh_due_at(now, expires_at, self.parts.refresh_ahead, jitter))
-    }
-
-    async fn record_failure(&self, slot: &Slot, record: &ConnectionRecord, failure: Failure) -> RefreshResult {
-        let failures = failures(record);
-        let backoff = match &failure {
-            // The one probe of a token in doubt is not put off once the access token has expired.
-            Failure::InDoubt(_) if failures == 1 => FIRST_PROBE,
-            _ => after_failure(failures, self.parts.random.as_ref()),
-        };
-        self.record_failure_until(slot, record, failure, backoff).await
-    }
-
-    /// Writes down how a refresh failed, and lets the current token be used as long as it lives.
-    pub(super) async fn record_failure_until(
-        &self,
-        slot: &Slot,
-        record: &ConnectionRecord,
-        failure: Failure,
-        backoff: Duration,
-    ) -> RefreshResult {
-        let now = self.parts.clock.now();
-        let before = record.trouble.as_ref();
-        let failures = failures(record);
-        let provider = self.parts.providers.get(&record.key.provider);
-        let rotation = provider.map(|provider| &provider.entry.rotation);
-        let in_doubt_since = match (&failure, before.and_then(|trouble| trouble.in_doubt_since)) {
-            (Failure::Dead(_), _) => None,
-            (Failure::InDoubt(_), since) => Some(since.unwrap_or(now)),
-            (_, since) => since,
-        };
-        let state = match &failure {
-            Failure::Dead(reason) => ConnectionState::NeedsReauth { reason: reason.clone() },
-            _ => ConnectionState::Active,
-        };
-        let recorded = RefreshFailure {
-            trouble: RefreshTrouble {
-                failures,
-                last_error: failure.summary().to_owned(),
-                needs_operator: matches!(failure, Failure::Operator(_)),
-                in_doubt_since,
-            },
-            retry_at: retry_at(&failure, rotation, now, backoff, record.access_expires_at),
-            state: state.clone(),
-        };
-        let stored = self.parts.store.fail_refresh(record.id.clone(), record.generation, recorded.clone()).await;
-        if let Err(error) = stored {
-            error!(operation = "refresh", connection = %record.key, %error, "a failed refresh cannot be recorded");
-        }
-        warn!(
-            operation = "refresh", provider = %record.key.provider, subject = %record.key.subject,
-            label = %record.key.label, outcome = failure.word(), error = failure.summary(), failures,
-        );
-        // Published even if it could not be stored, so that the back-off holds.
-        let failed = ConnectionRecord {
-            trouble: Some(recorded.trouble),
-            refresh_due_at: recorded.retry_at,
-            state,
-            ..record.clone()
-        };
-        self.publish(slot, &failed, RefreshResult::Failed(failure.word()))
-    }
-
-    /// Nothing was sent. The store is left alone for a while, and requests go on with what is in memory.
-    async fn store_failed(&self, slot: &Slot, what: &str, error: &StoreError) -> RefreshResult {
-        error!(operation = "refresh", connection = %slot.key, what, %error);
-        let until = self.parts.clock.now().plus(STORE_PAUSE);
-        slot.publish(slot.live().postponed(until, error.to_string()));
-        if matches!(error, StoreError::Corrupt(_)) {
-            // This record alone is the trouble.
-            let _ = self.parts.store.postpone_refresh(slot.key.clone(), until).await;
-        } else {
-            self.pause_schedule(until);
-        }
-        RefreshResult::Failed("store")
-    }
-
-    fn publish(&self, slot: &Slot, record: &ConnectionRecord, result: RefreshResult) -> RefreshResult {
-        match LiveToken::open(record, &self.parts.sealer) {
-            Ok(live) => {
-                slot.publish(live);
-                self.changed.notify_one();
-                result
-            }
-            Err(reason) => {
-                error!(operation = "refresh", connection = %record.key, reason);
-                RefreshResult::Failed("sealed")
-            }
-        }
-    }
-}
-
-/// Failures in a row, this one included.
-fn failures(record: &ConnectionRecord) -> u32 {
-    record.trouble.as_ref().map_or(0, |trouble| trouble.failures).saturating_add(1)
 }
 
 /// An exchange with a token endpoint that a stop waits for.
@@ -373,12 +194,4 @@ impl Drop for Running {
     fn drop(&mut self) {
         *self.slot.refresh.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-fn log_attempt(record: &ConnectionRecord, attempt: u32, wait: Option<Duration>, failure: &Failure) {
-    let wait_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-    warn!(
-        operation = "refresh_attempt", provider = %record.key.provider, subject = %record.key.subject,
-        label = %record.key.label, attempt, outcome = failure.word(), error = failure.summary(), wait_ms,
-    );
 }

@@ -1,5 +1,7 @@
 //! The vault with a clock that is moved by hand, a provider that answers from a script, and a real store.
 
+mod recovery;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -19,10 +21,13 @@ use crate::model::connection::{Captured, ConnectionState};
 use crate::model::names::Label;
 use crate::store::keyring::KeyRing;
 use crate::store::record::{connection_context, field};
+use crate::store::sentinel::Sentinel;
 use crate::store::sqlite::SqliteStore;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
+
+const SINGLE_USE: &str = "model = 'single_use'";
 
 /// What the token endpoint does next.
 enum Scripted {
@@ -74,6 +79,22 @@ struct Bench {
 impl Bench {
     /// A connection at `provider_name` whose access token `at1` lives for an hour from [`NOW`].
     async fn new(provider_name: &str, script: impl IntoIterator<Item = Scripted>) -> Self {
+        Self::with(provider_name, script, |_| {}, None).await
+    }
+
+    /// The same at a provider that rotates like this.
+    async fn rotating(rotation: &str, script: impl IntoIterator<Item = Scripted>) -> Self {
+        let rotation = toml::from_str(rotation).unwrap();
+        Self::with("quickbooks", script, |entry| entry.rotation = rotation, None).await
+    }
+
+    /// The same at a provider whose entry was changed, and with a sentinel.
+    async fn with(
+        provider_name: &str,
+        script: impl IntoIterator<Item = Scripted>,
+        change: impl FnOnce(&mut crate::catalogue::entry::Entry),
+        sentinel: Option<Sentinel>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&home.path().join("store")).unwrap());
         let sealer = Sealer::new(KeyRing::new(vec![SecretKey::new([1; 32])]).unwrap(), Arc::new(SystemRandom));
@@ -83,12 +104,9 @@ impl Bench {
             sent: Mutex::default(),
             gate: Semaphore::new(1000),
         });
-        let provider = provider(provider_name);
-        let key = ConnectionKey {
-            subject: "alice".parse().unwrap(),
-            provider: provider.name.clone(),
-            label: Label::default(),
-        };
+        let mut provider = provider(provider_name);
+        change(&mut provider.entry);
+        let key = ConnectionKey::new("alice".parse().unwrap(), provider.name.clone(), Label::default());
         let vault = Vault::new(Parts {
             store: store.clone(),
             sealer: sealer.clone(),
@@ -100,9 +118,11 @@ impl Bench {
             refresh_ahead: RefreshAhead::default(),
             health: Arc::new(Health::default()),
             audit: crate::telemetry::audit::Audit::none(Arc::new(clock.clone())),
+            grant_end_notice: 7 * 24 * HOUR,
+            guard: Guard::new(sentinel),
         });
         let bench = Self { vault, store, sealer, clock, provider: scripted, key, _home: home };
-        bench.store.connect(bench.connection(Some(NOW.plus(HOUR))), NOW).await.unwrap();
+        bench.store.connect(vec![bench.connection(Some(NOW.plus(HOUR)))], NOW).await.unwrap();
         bench
     }
 
@@ -120,7 +140,9 @@ impl Bench {
             access_expires_at: expires_at,
             refresh_token: Some(seal(field::REFRESH_TOKEN, "rt1")),
             previous_refresh_token: None,
+            refresh_token_since: Some(NOW),
             refresh_expires_at: None,
+            grant_expires_at: None,
             refresh_due_at: expires_at.map(|expires_at| expires_at.minus(Duration::from_secs(300))),
             intent: None,
             trouble: None,
@@ -293,7 +315,7 @@ async fn a_lost_reply_is_repeated_where_that_is_harmless() {
 #[tokio::test]
 async fn a_lost_reply_of_a_strict_provider_leaves_the_connection_in_doubt() {
     for lost in [Scripted::Lost, Scripted::Status(500, ""), Scripted::Status(200, "<html>")] {
-        let bench = Bench::new("quickbooks", [lost, grant("at2", Some("rt2"))]).await;
+        let bench = Bench::rotating(SINGLE_USE, [lost, grant("at2", Some("rt2"))]).await;
         bench.clock.advance(HOUR - Duration::from_secs(200));
         assert_eq!(bench.token().await.unwrap(), "at1");
         bench.vault.settled().await;
@@ -444,7 +466,7 @@ async fn a_token_that_cannot_be_refreshed_ends_with_its_life() {
     let without =
         ConnectionRecord { id: "c_2".to_owned(), refresh_token: None, ..bench.connection(Some(NOW.plus(HOUR))) };
     let sealed = bench.sealer.seal(&connection_context(&bench.key, "c_2", field::ACCESS_TOKEN, 1), &Secret::new("at9"));
-    bench.store.connect(ConnectionRecord { access_token: sealed, ..without }, NOW).await.unwrap();
+    bench.store.connect(vec![ConnectionRecord { access_token: sealed, ..without }], NOW).await.unwrap();
     bench.clock.advance(HOUR - Duration::from_secs(1));
     assert_eq!(bench.token().await.unwrap(), "at9");
     bench.clock.advance(Duration::from_secs(1));
@@ -464,7 +486,7 @@ async fn a_refresh_cut_off_by_a_crash_is_settled_at_the_next_start() {
         let bench = Bench::new(name, [grant("at2", None)]).await;
         let intent =
             crate::store::record::Intent { attempt: "r_1".to_owned(), started_at: NOW, refresh_token_digest: [0; 32] };
-        assert!(bench.store.begin_refresh("c_1".to_owned(), 1, intent).await.unwrap());
+        assert_eq!(bench.store.begin_refresh("c_1".to_owned(), 1, intent).await.unwrap(), Some(1));
         assert_eq!(bench.vault.recover().await.unwrap(), 1);
         let stored = bench.stored().await;
         assert_eq!(stored.trouble.unwrap().in_doubt_since.is_some(), in_doubt, "{name}");
@@ -505,8 +527,8 @@ async fn a_connection_that_was_replaced_meanwhile_is_not_touched() {
         refresh_token: Some(sealed(field::REFRESH_TOKEN, "new-refresh")),
         ..bench.connection(Some(bench.clock.now().plus(HOUR)))
     };
-    bench.store.connect(replacement.clone(), bench.clock.now()).await.unwrap();
-    bench.vault.adopt(&replacement).unwrap();
+    bench.store.connect(vec![replacement.clone()], bench.clock.now()).await.unwrap();
+    bench.vault.adopt(&[replacement]).unwrap();
     bench.provider.gate.add_permits(1);
     bench.vault.settled().await;
     assert_eq!(bench.token().await.unwrap(), "new");
@@ -526,7 +548,7 @@ async fn two_subjects_never_share_a_refresh() {
         refresh_token: Some(sealed(field::REFRESH_TOKEN, "bob-refresh")),
         ..bench.connection(Some(NOW.plus(HOUR)))
     };
-    bench.store.connect(connection, NOW).await.unwrap();
+    bench.store.connect(vec![connection], NOW).await.unwrap();
     bench.clock.advance(HOUR);
     let (alice, bob) = tokio::join!(bench.vault.token_for(&bench.key), bench.vault.token_for(&bob));
     assert_ne!(alice.unwrap().connection_id, bob.unwrap().connection_id);

@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::cache::{LiveToken, Slot};
 use super::outcome::Failure;
+use super::refresh::Occasion;
 use super::{TokenError, Vault};
 use crate::base::clock::Timestamp;
+use crate::catalogue::entry::Repetition;
 use crate::model::connection::ConnectionKey;
 use crate::store::StoreError;
+use crate::store::record::ConnectionRecord;
+use crate::telemetry::audit::Record;
 use crate::telemetry::health::Part;
 
 /// The longest pause: connections may appear that nobody told us of, and the store's health is looked at.
@@ -30,17 +34,26 @@ impl Vault {
         for record in &interrupted {
             let Ok(live) = LiveToken::open(record, &self.parts.sealer) else { continue };
             let slot = Slot::new(record.key.clone(), live);
-            let harmless = self
-                .parts
-                .providers
-                .get(&record.key.provider)
-                .is_some_and(|provider| provider.entry.rotation.repetition_is_harmless());
-            let reason = "the process ended during a refresh".to_owned();
-            let failure = if harmless { Failure::Transient(reason, None) } else { Failure::InDoubt(reason) };
-            self.record_failure_until(&slot, record, failure, Duration::ZERO).await;
-            info!(operation = "recover", connection = %record.key, outcome = if harmless { "repeat" } else { "in_doubt" });
+            let failure = self.interrupted(record);
+            let outcome = failure.word();
+            self.record_failure_until(&slot, record, failure, None, Duration::ZERO).await;
+            info!(operation = "recover", connection = %record.key, outcome);
         }
         Ok(interrupted.len())
+    }
+
+    /// What a refresh came to that was under way when the process ended.
+    fn interrupted(&self, record: &ConnectionRecord) -> Failure {
+        let why = "the process ended during a refresh".to_owned();
+        let since = record.intent.as_ref().map_or_else(|| self.parts.clock.now(), |intent| intent.started_at);
+        let provider = self.parts.providers.get(&record.key.provider);
+        let repetition = provider.map_or(Repetition::LastResort, |provider| {
+            provider.entry.rotation.repetition(since, record.refresh_token_since)
+        });
+        match repetition {
+            Repetition::Harmless => Failure::Transient(why, None),
+            _ => Failure::InDoubt { why, since, repetition },
+        }
     }
 
     /// Runs until the future is dropped.
@@ -76,7 +89,7 @@ impl Vault {
                 None => self.load(key).await,
             };
             match loaded {
-                Ok(slot) => drop(self.refresh(&slot)),
+                Ok(slot) => drop(self.refresh(&slot, Occasion::Due)),
                 Err(error) => self.postpone(key, &error).await?,
             }
         }
@@ -115,8 +128,22 @@ impl Vault {
         }
     }
 
+    /// Says in time which grants end however often they are refreshed: only their subjects can make new ones.
+    async fn announce_grant_ends(&self) -> Result<(), StoreError> {
+        let until = self.parts.clock.now().plus(self.parts.grant_end_notice);
+        for (key, ends_at) in self.parts.store.announce_grant_ends(until).await? {
+            warn!(operation = "grant_end", connection = %key, %ends_at, "its subject should connect again before then");
+            self.parts.metrics.grant_ends(&key.provider);
+            let reason = Some(format!("the grant ends at {ends_at}, however often it is refreshed"));
+            self.parts.audit.record(Record { reason, ..Record::of_connection("grant_end", "announced", &key) });
+        }
+        Ok(())
+    }
+
     async fn housekeeping(&self) -> Result<(), StoreError> {
         self.parts.store.health().await?;
+        self.admit_store().await?;
+        self.announce_grant_ends().await?;
         self.parts.store.sweep(self.parts.clock.now()).await?;
         self.parts.metrics.set_connections(&self.parts.store.count_connections().await?);
         Ok(())

@@ -1,10 +1,12 @@
 //! How a grant lives: lifetimes, rotation, look-ups after connecting, and what errors mean for it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::base::clock::Timestamp;
 use crate::base::duration::DurationText;
 use crate::base::safe_url::SafeUrl;
 
@@ -85,17 +87,63 @@ pub enum Reuse {
     Unknown,
 }
 
+/// Whether a refresh token may be sent again when the reply to it was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repetition {
+    /// At any time: nothing can be burnt by asking twice.
+    Harmless,
+    /// Until then, by which time it must have arrived. Later it is as if it never could.
+    HarmlessUntil(Timestamp),
+    /// It may end the whole grant, or be the only way to find out that it lives: it is done once, when there is nothing left to lose.
+    LastResort,
+}
+
+/// The most that is taken off a grace, so that a repetition arrives within it; of a short one, a quarter.
+const GRACE_MARGIN: Duration = Duration::from_secs(30);
+
 impl Rotation {
-    /// Whether the same refresh token may be sent again when the reply to it was lost: then nothing can be burnt by
-    /// asking twice. A provider of whom we are not sure counts as one that kills the old token at once.
-    pub fn repetition_is_harmless(&self) -> bool {
-        match self.model {
-            RotationModel::None | RotationModel::Static | RotationModel::Overlap | RotationModel::UntilSuccessor => {
-                true
+    /// What holds for a refresh token whose value came at `token_since` and that was first sent, without a reply, at
+    /// `sent_at`. The provider acted after it was sent, so that its own clock starts no earlier than ours. A provider of whom we
+    /// are not sure counts as one that kills the old token at once.
+    pub fn repetition(&self, sent_at: Timestamp, token_since: Option<Timestamp>) -> Repetition {
+        let within = |grace: Option<DurationText>, otherwise| match grace {
+            Some(DurationText(grace)) if !grace.is_zero() => {
+                Repetition::HarmlessUntil(sent_at.plus(grace - GRACE_MARGIN.min(grace / 4)))
             }
-            // The repetitions of one refresh take seven seconds and their time limits; a shorter grace would not do.
-            RotationModel::Leeway => self.grace.is_some_and(|grace| grace.0.as_secs() >= 300),
-            RotationModel::Interval | RotationModel::SingleUse | RotationModel::Optional => false,
+            _ => otherwise,
+        };
+        match self.rule() {
+            RotationModel::None | RotationModel::Static | RotationModel::Overlap => Repetition::Harmless,
+            RotationModel::UntilSuccessor => within(self.grace_cap, Repetition::Harmless),
+            RotationModel::Leeway => within(self.grace, Repetition::LastResort),
+            RotationModel::Interval if self.keeps_value(sent_at, token_since) => Repetition::Harmless,
+            RotationModel::Interval => within(self.grace, Repetition::LastResort),
+            RotationModel::SingleUse | RotationModel::Optional => Repetition::LastResort,
+        }
+    }
+
+    /// Whether a request at `sent_at` gets the very same refresh token back: its value is younger than the interval.
+    fn keeps_value(&self, sent_at: Timestamp, token_since: Option<Timestamp>) -> bool {
+        let Some((DurationText(interval), since)) = self.interval.zip(token_since) else { return false };
+        // A provider that counts from a moment before ours, or whose clock is not quite ours, is given a tenth.
+        sent_at.since(since) < interval.mul_f64(0.9)
+    }
+
+    /// Whether the refresh token before the current one may still be alive when the current one is dead.
+    pub fn predecessor_may_live(&self) -> bool {
+        !matches!(self.rule(), RotationModel::SingleUse | RotationModel::Optional)
+    }
+
+    /// Whether several tokens of one grant can be refreshed side by side, each with a refresh token of its own lineage.
+    pub fn branches(&self) -> bool {
+        matches!(self.rule(), RotationModel::Static | RotationModel::Overlap)
+    }
+
+    /// The rule, with the strictest one in place of an administrator's choice that we do not know.
+    fn rule(&self) -> RotationModel {
+        match self.model {
+            RotationModel::Optional => self.when_on.unwrap_or(RotationModel::SingleUse),
+            model => model,
         }
     }
 }
@@ -172,4 +220,56 @@ pub enum ErrorClass {
     Configuration,
     /// The user, at the provider.
     UserAction,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn rotation(toml: &str) -> Rotation {
+        toml::from_str(toml).expect("a rotation")
+    }
+
+    fn until(seconds: u64) -> Repetition {
+        Repetition::HarmlessUntil(SENT.plus(Duration::from_secs(seconds)))
+    }
+
+    #[test]
+    fn what_may_be_repeated_follows_from_the_model() {
+        let of = |toml| rotation(toml).repetition(SENT, None);
+        assert_eq!(of("model = 'static'"), Repetition::Harmless);
+        assert_eq!(of("model = 'overlap'"), Repetition::Harmless);
+        assert_eq!(of("model = 'until_successor'"), Repetition::Harmless);
+        assert_eq!(of("model = 'until_successor'\ngrace_cap = '1d'"), until(86_370));
+        assert_eq!(of("model = 'leeway'\ngrace = '10m'"), until(570));
+        assert_eq!(
+            of("model = 'leeway'\ngrace = '30s'"),
+            Repetition::HarmlessUntil(SENT.plus(Duration::from_millis(22_500)))
+        );
+        assert_eq!(of("model = 'leeway'\ngrace = '0s'"), Repetition::LastResort);
+        assert_eq!(of("model = 'leeway'"), Repetition::LastResort);
+        assert_eq!(of("model = 'single_use'"), Repetition::LastResort);
+        assert_eq!(of("model = 'optional'"), Repetition::LastResort);
+        assert_eq!(of("model = 'optional'\nwhen_on = 'overlap'"), Repetition::Harmless);
+    }
+
+    #[test]
+    fn a_value_that_cannot_have_changed_may_be_sent_again() {
+        let daily = rotation("model = 'interval'\ninterval = '1d'");
+        let since = |hours: u64| Some(SENT.minus(Duration::from_secs(hours * 3600)));
+        assert_eq!(daily.repetition(SENT, since(1)), Repetition::Harmless);
+        assert_eq!(daily.repetition(SENT, since(23)), Repetition::LastResort, "too near to the end");
+        assert_eq!(daily.repetition(SENT, None), Repetition::LastResort, "nobody knows since when");
+        assert_eq!(rotation("model = 'interval'").repetition(SENT, since(0)), Repetition::LastResort);
+    }
+
+    #[test]
+    fn a_predecessor_is_tried_only_where_it_may_live() {
+        assert!(rotation("model = 'until_successor'").predecessor_may_live());
+        assert!(!rotation("model = 'single_use'").predecessor_may_live());
+        assert!(!rotation("model = 'optional'").predecessor_may_live());
+        assert!(rotation("model = 'overlap'").branches() && !rotation("model = 'leeway'").branches());
+    }
 }

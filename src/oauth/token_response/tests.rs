@@ -15,7 +15,7 @@ fn reply(status: u16, content_type: &'static str, body: &str) -> Response {
 }
 
 fn read_json(name: &str, status: u16, body: &str) -> Result<TokenReply, TokenRefusal> {
-    read(&provider(name).entry, Exchange::Refresh, &reply(status, "application/json", body), NOW)
+    read(&provider(name).entry, Exchange::Refresh(None), &reply(status, "application/json", body), NOW)
 }
 
 fn verdict(name: &str, status: u16, body: &str) -> Verdict {
@@ -36,7 +36,8 @@ fn quickbooks_says_everything() {
     assert_eq!(tokens.access_token.expose(), "AT");
     assert_eq!(tokens.refresh_token.expect("there").expose(), "RT");
     assert_eq!(tokens.access_expires_at, Some(NOW.plus(Duration::from_secs(3600))));
-    assert_eq!(tokens.refresh_expires_at, Some(NOW.plus(Duration::from_secs(8_726_400))), "whichever ends first");
+    assert_eq!(tokens.refresh_expires_at, Some(NOW.plus(Duration::from_secs(8_726_400))));
+    assert_eq!(tokens.grant_expires_at, Some(NOW.plus(Duration::from_secs(157_680_000))));
     assert!(captured.is_empty() && tokens.scopes.is_none());
 }
 
@@ -137,6 +138,6 @@ fn what_is_no_code_is_not_repeated() {
 fn a_wait_is_passed_on() {
     let mut throttled = reply(429, "text/plain", "");
     throttled.headers.insert("retry-after", HeaderValue::from_static("30"));
-    let refusal = read(&provider("quickbooks").entry, Exchange::Refresh, &throttled, NOW).expect_err("no tokens");
+    let refusal = read(&provider("quickbooks").entry, Exchange::Refresh(None), &throttled, NOW).expect_err("no tokens");
     assert_eq!(refusal.retry_after, Some(Duration::from_secs(30)));
 }

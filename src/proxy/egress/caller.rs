@@ -133,7 +133,7 @@ impl Callers {
 }
 
 fn key_of(record: &HandleRecord, provider: &ProviderName) -> ConnectionKey {
-    ConnectionKey { subject: record.subject.clone(), provider: provider.clone(), label: record.label.clone() }
+    ConnectionKey::new(record.subject.clone(), provider.clone(), record.label.clone())
 }
 
 /// Finds the connection that a request may use.
@@ -167,7 +167,7 @@ pub fn identify(
         Some(_) if headers.contains_key(ORIGIN) => Err(CallerError::Browser),
         Some(subject) => {
             let (subject, provider) = (subject.clone(), provider.clone());
-            Ok(Caller { key: ConnectionKey { subject, provider, label: Label::default() }, is_user: false })
+            Ok(Caller { key: ConnectionKey::new(subject, provider, Label::default()), is_user: false })
         }
         None => Err(CallerError::NoHandle),
     }

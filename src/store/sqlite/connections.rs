@@ -4,81 +4,97 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::{alternates, guard};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::model::connection::{ConnectionKey, ConnectionState, RefreshTrouble};
-use crate::model::names::Subject;
+use crate::model::names::{Subject, TokenName};
 use crate::store::record::{ConnectionRecord, Intent, RefreshFailure, RefreshedTokens};
 use crate::store::seal::Sealed;
 
-pub fn connect(db: &mut Connection, record: &ConnectionRecord, now: Timestamp) -> rusqlite::Result<()> {
+pub fn connect(db: &mut Connection, tokens: &[ConnectionRecord], now: Timestamp) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
-    transaction.execute(
-        "UPDATE connections SET deleted_at = ?1, state = 'disconnected', state_reason = 'superseded'
-         WHERE subject = ?2 AND provider = ?3 AND label = ?4 AND deleted_at IS NULL",
-        params![now.as_millis(), record.key.subject.as_str(), record.key.provider.as_str(), record.key.label.as_str()],
-    )?;
-    transaction.execute(
-        "INSERT INTO connections (
-           id, subject, provider, label, state, state_reason, captured, scopes, generation,
-           access_token_sealed, access_expires_at, refresh_token_sealed, previous_refresh_token_sealed,
-           refresh_expires_at, refresh_due_at, connected_at, refreshed_at)
-         VALUES (:id, :subject, :provider, :label, :state, :state_reason, :captured, :scopes, :generation,
-           :access_token, :access_expires_at, :refresh_token, :previous_refresh_token,
-           :refresh_expires_at, :refresh_due_at, :connected_at, :refreshed_at)",
-        named_params! {
-            ":id": record.id,
-            ":subject": record.key.subject.as_str(),
-            ":provider": record.key.provider.as_str(),
-            ":label": record.key.label.as_str(),
-            ":state": record.state.word(),
-            ":state_reason": reason(&record.state),
-            ":captured": json(&record.captured),
-            ":scopes": record.scopes.as_ref().map(json),
-            ":generation": generation(record.generation),
-            ":access_token": record.access_token.as_bytes(),
-            ":access_expires_at": millis(record.access_expires_at),
-            ":refresh_token": record.refresh_token.as_ref().map(Sealed::as_bytes),
-            ":previous_refresh_token": record.previous_refresh_token.as_ref().map(Sealed::as_bytes),
-            ":refresh_expires_at": millis(record.refresh_expires_at),
-            ":refresh_due_at": millis(record.refresh_due_at),
-            ":connected_at": record.connected_at.as_millis(),
-            ":refreshed_at": millis(record.refreshed_at),
-        },
-    )?;
+    for record in tokens {
+        let ConnectionKey { subject, provider, label, .. } = &record.key;
+        transaction.execute(
+            "UPDATE connections SET deleted_at = ?1, state = 'disconnected', state_reason = 'superseded'
+             WHERE subject = ?2 AND provider = ?3 AND label = ?4 AND deleted_at IS NULL",
+            params![now.as_millis(), subject.as_str(), provider.as_str(), label.as_str()],
+        )?;
+    }
+    for record in tokens {
+        insert(&transaction, record)?;
+    }
     transaction.commit()
+}
+
+fn insert(db: &Connection, record: &ConnectionRecord) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO connections (
+           id, subject, provider, label, token, state, state_reason, captured, scopes, generation,
+           access_token_sealed, access_expires_at, refresh_token_sealed, previous_refresh_token_sealed,
+           refresh_token_since, refresh_expires_at, grant_expires_at, refresh_due_at, connected_at, refreshed_at)
+         VALUES (:id, :subject, :provider, :label, :token, :state, :state_reason, :captured, :scopes, :generation,
+           :access_token, :access_expires_at, :refresh_token, :previous_refresh_token,
+           :refresh_token_since, :refresh_expires_at, :grant_expires_at, :refresh_due_at, :connected_at, :refreshed_at)",
+    )?
+    .execute(named_params! {
+        ":id": record.id,
+        ":subject": record.key.subject.as_str(),
+        ":provider": record.key.provider.as_str(),
+        ":label": record.key.label.as_str(),
+        ":token": token_column(&record.key),
+        ":state": record.state.word(),
+        ":state_reason": reason(&record.state),
+        ":captured": json(&record.captured),
+        ":scopes": record.scopes.as_ref().map(json),
+        ":generation": generation(record.generation),
+        ":access_token": record.access_token.as_bytes(),
+        ":access_expires_at": millis(record.access_expires_at),
+        ":refresh_token": record.refresh_token.as_ref().map(Sealed::as_bytes),
+        ":previous_refresh_token": record.previous_refresh_token.as_ref().map(Sealed::as_bytes),
+        ":refresh_token_since": millis(record.refresh_token_since),
+        ":refresh_expires_at": millis(record.refresh_expires_at),
+        ":grant_expires_at": millis(record.grant_expires_at),
+        ":refresh_due_at": millis(record.refresh_due_at),
+        ":connected_at": record.connected_at.as_millis(),
+        ":refreshed_at": millis(record.refreshed_at),
+    })
+    .map(|_| ())
 }
 
 pub fn by_key(db: &Connection, key: &ConnectionKey) -> rusqlite::Result<Option<ConnectionRecord>> {
     db.prepare_cached(
-        "SELECT * FROM connections WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND deleted_at IS NULL",
+        "SELECT * FROM connections
+         WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND token = ?4 AND deleted_at IS NULL",
     )?
-    .query_row(params![key.subject.as_str(), key.provider.as_str(), key.label.as_str()], record)
+    .query_row([key.subject.as_str(), key.provider.as_str(), key.label.as_str(), token_column(key)], record)
     .optional()
 }
 
 pub fn of_subject(db: &Connection, subject: Option<&Subject>) -> rusqlite::Result<Vec<ConnectionRecord>> {
     db.prepare_cached(
         "SELECT * FROM connections WHERE deleted_at IS NULL AND (?1 IS NULL OR subject = ?1)
-         ORDER BY subject, provider, label",
+         ORDER BY subject, provider, label, token",
     )?
     .query_map([subject.map(Subject::as_str)], record)
     .and_then(readable)
 }
 
 pub fn count(db: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
-    let sql = "SELECT provider, state, count(*) FROM connections WHERE deleted_at IS NULL GROUP BY provider, state";
+    let sql = "SELECT provider, state, count(*) FROM connections
+               WHERE deleted_at IS NULL AND token = '' GROUP BY provider, state";
     db.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
 pub fn due(db: &Connection, until: Timestamp, limit: usize) -> rusqlite::Result<Vec<ConnectionKey>> {
     db.prepare_cached(
-        "SELECT subject, provider, label FROM connections
+        "SELECT subject, provider, label, token FROM connections
          WHERE deleted_at IS NULL AND state = 'active' AND refresh_due_at <= ?1
            AND (intent_attempt IS NULL OR in_doubt_since IS NOT NULL) -- not those under way
          ORDER BY refresh_due_at LIMIT ?2",
     )?
-    .query_map(params![until.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], key)
+    .query_map(params![until.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], token_key)
     .and_then(readable)
 }
 
@@ -89,8 +105,9 @@ pub fn next_due(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     Ok(next.map(Timestamp::from_millis))
 }
 
-pub fn begin_refresh(db: &Connection, id: &str, at: u64, intent: &Intent) -> rusqlite::Result<bool> {
-    let changed = db
+pub fn begin_refresh(db: &mut Connection, id: &str, at: u64, intent: &Intent) -> rusqlite::Result<Option<u64>> {
+    let transaction = db.transaction()?;
+    let changed = transaction
         .prepare_cached(
             "UPDATE connections
              SET intent_attempt = ?3, intent_started_at = ?4, intent_refresh_token_digest = ?5
@@ -103,7 +120,9 @@ pub fn begin_refresh(db: &Connection, id: &str, at: u64, intent: &Intent) -> rus
             intent.started_at.as_millis(),
             intent.refresh_token_digest.as_slice()
         ])?;
-    Ok(changed == 1)
+    let count = if changed == 1 { Some(guard::count_refresh(&transaction)?) } else { None };
+    transaction.commit()?;
+    Ok(count)
 }
 
 pub fn complete_refresh(db: &mut Connection, id: &str, at: u64, new: &RefreshedTokens) -> rusqlite::Result<bool> {
@@ -114,6 +133,10 @@ pub fn complete_refresh(db: &mut Connection, id: &str, at: u64, new: &RefreshedT
                generation = generation + 1,
                access_token_sealed = :access_token, access_expires_at = :access_expires_at,
                refresh_token_sealed = :refresh_token, previous_refresh_token_sealed = :previous_refresh_token,
+               refresh_token_since = iif(:previous_refresh_token IS NULL, refresh_token_since, :refreshed_at),
+               grant_end_announced =
+                 iif(coalesce(:grant_expires_at, grant_expires_at) IS grant_expires_at, grant_end_announced, 0),
+               grant_expires_at = coalesce(:grant_expires_at, grant_expires_at),
                refresh_expires_at = coalesce(:refresh_expires_at, refresh_expires_at),
                refresh_due_at = :refresh_due_at,
                scopes = coalesce(:scopes, scopes), captured = json_patch(captured, :captured),
@@ -129,11 +152,15 @@ pub fn complete_refresh(db: &mut Connection, id: &str, at: u64, new: &RefreshedT
             ":refresh_token": new.refresh_token.as_ref().map(Sealed::as_bytes),
             ":previous_refresh_token": new.previous_refresh_token.as_ref().map(Sealed::as_bytes),
             ":refresh_expires_at": millis(new.refresh_expires_at),
+            ":grant_expires_at": millis(new.grant_expires_at),
             ":refresh_due_at": millis(new.refresh_due_at),
             ":scopes": new.scopes.as_ref().map(json),
             ":captured": json(&new.captured),
             ":refreshed_at": new.refreshed_at.as_millis(),
         })?;
+    if changed == 1 {
+        alternates::forget(&transaction, id)?;
+    }
     transaction.commit()?;
     Ok(changed == 1)
 }
@@ -165,13 +192,32 @@ pub fn fail_refresh(db: &Connection, id: &str, at: u64, failure: &RefreshFailure
 }
 
 pub fn postpone(db: &Connection, key: &ConnectionKey, until: Timestamp) -> rusqlite::Result<()> {
-    let ConnectionKey { subject, provider, label } = key;
+    let ConnectionKey { subject, provider, label, .. } = key;
     db.execute(
-        "UPDATE connections SET refresh_due_at = ?4
-         WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND deleted_at IS NULL",
-        params![subject.as_str(), provider.as_str(), label.as_str(), until.as_millis()],
+        "UPDATE connections SET refresh_due_at = ?5
+         WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND token = ?4 AND deleted_at IS NULL",
+        params![subject.as_str(), provider.as_str(), label.as_str(), token_column(key), until.as_millis()],
     )?;
     Ok(())
+}
+
+pub fn announce_grant_ends(db: &mut Connection, until: Timestamp) -> rusqlite::Result<Vec<(ConnectionKey, Timestamp)>> {
+    let ends = "deleted_at IS NULL AND state = 'active' AND grant_expires_at <= ?1 AND grant_end_announced = 0";
+    let transaction = db.transaction()?;
+    let sql = format!("SELECT subject, provider, label, token, grant_expires_at FROM connections WHERE {ends}");
+    let end = |row: &Row<'_>| Ok((token_key(row)?, time(row, "grant_expires_at")?.unwrap_or(until)));
+    let ending = transaction.prepare_cached(&sql)?.query_map([until.as_millis()], end).and_then(readable)?;
+    if !ending.is_empty() {
+        transaction
+            .execute(&format!("UPDATE connections SET grant_end_announced = 1 WHERE {ends}"), [until.as_millis()])?;
+    }
+    transaction.commit()?;
+    Ok(ending)
+}
+
+/// How the column names the token that every grant has: by nothing.
+pub fn token_column(key: &ConnectionKey) -> &str {
+    key.token.as_ref().map_or("", TokenName::as_str)
 }
 
 /// All rows that can be read; one that cannot must not hide the others.
@@ -198,12 +244,16 @@ pub fn interrupted(db: &Connection) -> rusqlite::Result<Vec<ConnectionRecord>> {
     .and_then(readable)
 }
 
+/// What a connection as a whole is found by.
 pub fn key(row: &Row<'_>) -> rusqlite::Result<ConnectionKey> {
-    Ok(ConnectionKey {
-        subject: parsed(row, "subject")?,
-        provider: parsed(row, "provider")?,
-        label: parsed(row, "label")?,
-    })
+    Ok(ConnectionKey::new(parsed(row, "subject")?, parsed(row, "provider")?, parsed(row, "label")?))
+}
+
+/// What one of its access tokens is found by.
+pub fn token_key(row: &Row<'_>) -> rusqlite::Result<ConnectionKey> {
+    let token: String = row.get("token")?;
+    let token = if token.is_empty() { None } else { Some(parsed(row, "token")?) };
+    Ok(ConnectionKey { token, ..key(row)? })
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<ConnectionRecord> {
@@ -220,7 +270,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ConnectionRecord> {
     };
     Ok(ConnectionRecord {
         id: row.get("id")?,
-        key: key(row)?,
+        key: token_key(row)?,
         state: state(row)?,
         captured: from_json(row, "captured")?.unwrap_or_default(),
         scopes: from_json(row, "scopes")?,
@@ -229,7 +279,9 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ConnectionRecord> {
         access_expires_at: time(row, "access_expires_at")?,
         refresh_token: row.get::<_, Option<Vec<u8>>>("refresh_token_sealed")?.map(Sealed::from_bytes),
         previous_refresh_token: row.get::<_, Option<Vec<u8>>>("previous_refresh_token_sealed")?.map(Sealed::from_bytes),
+        refresh_token_since: time(row, "refresh_token_since")?,
         refresh_expires_at: time(row, "refresh_expires_at")?,
+        grant_expires_at: time(row, "grant_expires_at")?,
         refresh_due_at: time(row, "refresh_due_at")?,
         intent: intent(row)?,
         trouble,
@@ -268,7 +320,7 @@ fn reason(state: &ConnectionState) -> Option<&str> {
 }
 
 /// Generations count refreshes; SQLite's integers hold all that a connection will ever see.
-fn generation(value: u64) -> i64 {
+pub fn generation(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

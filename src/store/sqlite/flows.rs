@@ -15,7 +15,7 @@ use crate::store::record::FlowRecord;
 use crate::store::seal::Sealed;
 
 pub fn put_link(db: &Connection, digest: &Digest, link: &ConnectLink) -> rusqlite::Result<()> {
-    let ConnectionKey { subject, provider, label } = &link.key;
+    let ConnectionKey { subject, provider, label, .. } = &link.key;
     db.execute(
         "INSERT INTO connect_links (digest, subject, provider, label, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![digest.as_slice(), subject.as_str(), provider.as_str(), label.as_str(), link.expires_at.as_millis()],

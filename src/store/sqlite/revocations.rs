@@ -1,8 +1,9 @@
 //! Grants that are to be given back, in SQLite.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
-use super::connections::{key, readable};
+use super::alternates;
+use super::connections::{readable, token_column, token_key};
 use crate::base::clock::Timestamp;
 use crate::model::connection::ConnectionKey;
 use crate::store::record::RevocationRecord;
@@ -13,50 +14,57 @@ pub fn disconnect(
     connection: &ConnectionKey,
     revocation: Option<&str>,
     now: Timestamp,
-) -> rusqlite::Result<Option<Option<RevocationRecord>>> {
+) -> rusqlite::Result<Option<Vec<RevocationRecord>>> {
     let transaction = db.transaction()?;
-    let sql = "SELECT id FROM connections WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND deleted_at IS NULL";
-    let (subject, provider, label) =
-        (connection.subject.as_str(), connection.provider.as_str(), connection.label.as_str());
-    let id: Option<String> = transaction.query_row(sql, [subject, provider, label], |row| row.get(0)).optional()?;
-    let Some(id) = id else { return Ok(None) };
-    if let Some(revocation) = revocation {
-        transaction.execute(
-            "INSERT INTO revocations (id, subject, provider, label, connection_id, generation, access_token_sealed,
-               refresh_token_sealed, due_at, created_at)
-             SELECT ?1, subject, provider, label, id, generation, access_token_sealed, refresh_token_sealed, ?2, ?2
-             FROM connections WHERE id = ?3",
-            params![revocation, now.as_millis(), id],
-        )?;
+    let sql = "SELECT id, token FROM connections
+               WHERE subject = ?1 AND provider = ?2 AND label = ?3 AND deleted_at IS NULL ORDER BY token";
+    let ConnectionKey { subject, provider, label, .. } = connection;
+    let rows: Vec<(String, String)> = transaction
+        .prepare_cached(sql)?
+        .query_map([subject.as_str(), provider.as_str(), label.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    if rows.is_empty() {
+        return Ok(None);
     }
-    // The row stays for the history; what could still be used does not.
-    transaction.execute(
-        "UPDATE connections SET deleted_at = ?2, state = 'disconnected', state_reason = 'disconnected',
-           access_token_sealed = x'', refresh_token_sealed = NULL, previous_refresh_token_sealed = NULL,
-           refresh_due_at = NULL
-         WHERE id = ?1",
-        params![id, now.as_millis()],
-    )?;
-    let record = match revocation {
-        Some(revocation) => {
-            Some(transaction.query_row("SELECT * FROM revocations WHERE id = ?1", [revocation], record)?)
+    let mut queued = Vec::new();
+    for (id, token) in &rows {
+        if let Some(revocation) = revocation {
+            let revocation = if token.is_empty() { revocation.to_owned() } else { format!("{revocation}.{token}") };
+            transaction.execute(
+                "INSERT INTO revocations (id, subject, provider, label, token, connection_id, generation,
+                   access_token_sealed, refresh_token_sealed, due_at, created_at)
+                 SELECT ?1, subject, provider, label, token, id, generation,
+                   access_token_sealed, refresh_token_sealed, ?2, ?2
+                 FROM connections WHERE id = ?3",
+                params![revocation, now.as_millis(), id],
+            )?;
+            queued.push(transaction.query_row("SELECT * FROM revocations WHERE id = ?1", [revocation], record)?);
         }
-        None => None,
-    };
+        // The row stays for the history; what could still be used does not.
+        transaction.execute(
+            "UPDATE connections SET deleted_at = ?2, state = 'disconnected', state_reason = 'disconnected',
+               access_token_sealed = x'', refresh_token_sealed = NULL, previous_refresh_token_sealed = NULL,
+               refresh_due_at = NULL
+             WHERE id = ?1",
+            params![id, now.as_millis()],
+        )?;
+        alternates::forget(&transaction, id)?;
+    }
     transaction.commit()?;
-    Ok(Some(record))
+    Ok(Some(queued))
 }
 
 pub fn put(db: &Connection, record: &RevocationRecord, now: Timestamp) -> rusqlite::Result<()> {
     db.execute(
-        "INSERT INTO revocations (id, subject, provider, label, connection_id, generation, access_token_sealed,
+        "INSERT INTO revocations (id, subject, provider, label, token, connection_id, generation, access_token_sealed,
            refresh_token_sealed, due_at, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)",
         params![
             record.id,
             record.key.subject.as_str(),
             record.key.provider.as_str(),
             record.key.label.as_str(),
+            token_column(&record.key),
             record.connection_id,
             i64::try_from(record.generation).unwrap_or(i64::MAX),
             record.access_token.as_bytes(),
@@ -86,7 +94,7 @@ pub fn finish(db: &Connection, id: &str) -> rusqlite::Result<()> {
 fn record(row: &Row<'_>) -> rusqlite::Result<RevocationRecord> {
     Ok(RevocationRecord {
         id: row.get("id")?,
-        key: key(row)?,
+        key: token_key(row)?,
         connection_id: row.get("connection_id")?,
         generation: u64::try_from(row.get::<_, i64>("generation")?).unwrap_or(0),
         access_token: Sealed::from_bytes(row.get("access_token_sealed")?),

@@ -7,10 +7,11 @@ use rusqlite::Connection;
 use crate::store::StoreError;
 
 /// One step each; never changed once released, only added to. The position of a step is the schema version after it.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_connections.sql"),
     include_str!("migrations/0002_issuer.sql"),
     include_str!("migrations/0003_revocations.sql"),
+    include_str!("migrations/0004_recovery.sql"),
 ];
 
 /// Opens the file: write-ahead log, every commit synced to disk, foreign keys checked.

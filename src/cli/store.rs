@@ -1,0 +1,41 @@
+//! `sidekey store ...`
+
+use clap::{Args, Subcommand};
+use http::Method;
+
+use super::{CliError, ConfigArgument, admin_client, say};
+
+/// What can be done with the store.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Say that this store is the right one, after it was restored from a backup or moved by hand.
+    Confirm(ConfirmArguments),
+}
+
+/// Arguments of `store confirm`.
+#[derive(Args)]
+pub struct ConfirmArguments {
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Runs `store ...`.
+pub fn run(command: &Command) -> Result<(), CliError> {
+    let Command::Confirm(arguments) = command;
+    let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/store/confirm", None::<&()>)?;
+    if arguments.json {
+        say(&answer.to_string());
+        return Ok(());
+    }
+    match answer["was_held_back"].as_str() {
+        Some(why) => say(&format!("the store is confirmed; before: {why}")),
+        None => say("the store is confirmed; it was trusted already"),
+    }
+    say(
+        "tokens that were refreshed since the backup was taken are lost; `sidekey status` shows who must connect again",
+    );
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Whether the store may be trusted: no refresh token is sent from a store that may be an old copy.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::{error, info};
+
+use super::Vault;
+use crate::store::StoreError;
+use crate::store::record::GuardRecord;
+use crate::store::sentinel::{Mistrust, Sentinel};
+use crate::telemetry::audit::Record;
+use crate::telemetry::health::Part;
+
+/// The sentinel, and what it says.
+#[derive(Default)]
+pub struct Guard {
+    sentinel: Option<Arc<Sentinel>>,
+    doubt: Mutex<Option<Doubt>>,
+}
+
+/// Why the store is not trusted.
+#[derive(Clone, Debug)]
+struct Doubt {
+    why: String,
+    /// Whether only the operator can end it; otherwise it ends when the sentinel can be used again.
+    needs_operator: bool,
+}
+
+/// Why a confirmation did nothing.
+#[derive(Debug)]
+pub enum ConfirmError {
+    /// No sentinel is configured.
+    NoSentinel,
+    /// The sentinel cannot be written.
+    Sentinel(String),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl Guard {
+    /// Watches over the store with a sentinel, or not at all.
+    pub fn new(sentinel: Option<Sentinel>) -> Self {
+        let sentinel = sentinel.map(Arc::new);
+        let waiting =
+            || Doubt { why: "the store was not compared with its sentinel yet".to_owned(), needs_operator: false };
+        Self { doubt: Mutex::new(sentinel.as_ref().map(|_| waiting())), sentinel }
+    }
+
+    fn set(&self, doubt: Option<Doubt>) {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
+    }
+
+    fn doubt(&self) -> Option<Doubt> {
+        self.doubt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Vault {
+    /// Why no refresh token is sent just now, if so.
+    pub fn held_back(&self) -> Option<String> {
+        self.parts.guard.doubt().map(|doubt| doubt.why)
+    }
+
+    pub(super) fn trust_in_store(&self) -> Result<(), String> {
+        self.held_back().map_or(Ok(()), Err)
+    }
+
+    /// Compares the store with its sentinel, where there is one: at the start, and again as long as the sentinel could not be
+    /// used.
+    pub async fn admit_store(&self) -> Result<(), StoreError> {
+        let (Some(sentinel), Some(doubt)) = (&self.parts.guard.sentinel, self.parts.guard.doubt()) else {
+            return Ok(());
+        };
+        if doubt.needs_operator {
+            return Ok(());
+        }
+        let record = self.parts.store.guard().await?;
+        let (refreshes, sentinel) = (record.refreshes, Arc::clone(sentinel));
+        match on_disk(move || sentinel.admit(&record)).await {
+            Ok(()) => {
+                self.parts.store.set_guarded(refreshes).await?;
+                self.trust("admitted");
+            }
+            Err(mistrust) => self.mistrust(&mistrust),
+        }
+        Ok(())
+    }
+
+    /// The operator says that this store is the right one.
+    pub async fn confirm_store(&self) -> Result<GuardRecord, ConfirmError> {
+        let sentinel = self.parts.guard.sentinel.clone().ok_or(ConfirmError::NoSentinel)?;
+        let record = self.parts.store.guard().await.map_err(ConfirmError::Store)?;
+        let known = record.clone();
+        let confirmed = on_disk(move || sentinel.confirm(&known)).await;
+        let refreshes = confirmed.map_err(|mistrust| ConfirmError::Sentinel(mistrust.to_string()))?;
+        self.parts.store.set_guarded(refreshes).await.map_err(ConfirmError::Store)?;
+        self.trust("confirmed");
+        self.changed.notify_one();
+        Ok(GuardRecord { refreshes, guarded: true, ..record })
+    }
+
+    /// Counts a refresh in the sentinel; only then may its refresh token be sent.
+    pub(super) async fn note_in_sentinel(&self, refreshes: u64) -> Result<(), String> {
+        let Some(sentinel) = self.parts.guard.sentinel.clone() else { return Ok(()) };
+        self.trust_in_store()?;
+        on_disk(move || sentinel.advance(refreshes)).await.map_err(|mistrust| {
+            self.mistrust(&mistrust);
+            mistrust.to_string()
+        })
+    }
+
+    fn trust(&self, outcome: &str) {
+        self.parts.guard.set(None);
+        self.parts.health.well(Part::Sentinel);
+        info!(operation = "sentinel", outcome);
+        self.parts.audit.record(Record::new("store", outcome));
+    }
+
+    fn mistrust(&self, mistrust: &Mistrust) {
+        let needs_operator = matches!(mistrust, Mistrust::Confirm(_));
+        let why = match needs_operator {
+            true => {
+                format!("{mistrust}; nothing is refreshed until `sidekey store confirm` says that it is the right one")
+            }
+            false => mistrust.to_string(),
+        };
+        error!(operation = "sentinel", outcome = "refused", why);
+        self.parts.health.unwell(Part::Sentinel, why.clone());
+        let said_before = self.held_back().is_some_and(|before| before == why);
+        self.parts.guard.set(Some(Doubt { why: why.clone(), needs_operator }));
+        if !said_before {
+            self.parts.audit.record(Record { reason: Some(why), ..Record::new("store", "refused") });
+        }
+    }
+}
+
+/// Files are waited for on a thread that nobody else waits for.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Mistrust> + Send + 'static,
+) -> Result<T, Mistrust> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Mistrust::Unreachable(std::io::Error::other(error.to_string()))))
+}

@@ -1,0 +1,267 @@
+//! What becomes of a connection when the reply to a refresh was lost, by the provider's rotation model.
+
+use super::*;
+use crate::store::record::{Intent, RefreshedTokens};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Bench {
+    /// Due, and asked for a token while the old one is valid.
+    async fn refresh_when_due(&self) {
+        assert_eq!(self.token().await.unwrap(), "at1", "nobody waits while it is valid");
+        self.keep_time(SECOND, self.vault.settled()).await;
+    }
+
+    async fn in_doubt_since(&self) -> Option<Timestamp> {
+        self.stored().await.trouble.and_then(|trouble| trouble.in_doubt_since)
+    }
+
+    /// The process ended during a refresh that began at `started_at`; the next one settles it.
+    async fn crashed_during_a_refresh(&self, started_at: Timestamp) {
+        let intent = Intent { attempt: "r_1".to_owned(), started_at, refresh_token_digest: [0; 32] };
+        assert!(self.store.begin_refresh("c_1".to_owned(), 1, intent).await.unwrap().is_some());
+        assert_eq!(self.vault.recover().await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn within_its_grace_a_lost_reply_is_asked_for_again_at_once() {
+    for grace in ["10s", "30s", "60s", "10m"] {
+        let rotation = format!("model = 'leeway'\ngrace = '{grace}'");
+        let bench = Bench::rotating(&rotation, [Scripted::Lost, grant("at2", Some("rt2"))]).await;
+        bench.clock.advance(HOUR - Duration::from_secs(200));
+        bench.refresh_when_due().await;
+        assert_eq!((bench.token().await.unwrap().as_str(), bench.requests()), ("at2", 2), "{grace}");
+        assert_eq!(bench.in_doubt_since().await, None);
+    }
+}
+
+#[tokio::test]
+async fn after_its_grace_a_lost_reply_is_asked_for_once_when_the_token_ends() {
+    let rotation = "model = 'leeway'\ngrace = '30s'\nreuse = 'revoke_family_after_grace'";
+    let bench = Bench::rotating(rotation, [failed("{\"error\":\"invalid_grant\"}")]).await;
+    bench.clock.advance(HOUR - Duration::from_secs(200));
+    bench.crashed_during_a_refresh(bench.clock.now().minus(Duration::from_secs(40))).await;
+    assert_eq!(bench.in_doubt_since().await, Some(bench.clock.now().minus(Duration::from_secs(40))));
+    bench.clock.advance(Duration::from_secs(190));
+    bench.refresh_when_due().await;
+    assert_eq!(bench.requests(), 0, "the token works: nothing is risked");
+    bench.clock.advance(Duration::from_secs(8));
+    bench.refresh_when_due().await;
+    assert_eq!(bench.requests(), 1, "now there is nothing to lose");
+    assert!(matches!(bench.stored().await.state, ConnectionState::NeedsReauth { .. }));
+}
+
+/// The first request was lost, the next ones could not be sent: what is in doubt stays known, also over its grace.
+#[tokio::test]
+async fn a_grace_counts_from_the_first_lost_reply() {
+    let script = [Scripted::Lost, Scripted::NotSent, Scripted::NotSent, Scripted::NotSent];
+    let bench = Bench::rotating("model = 'leeway'\ngrace = '60s'", script).await;
+    bench.clock.advance(HOUR - Duration::from_secs(200));
+    let began = bench.clock.now();
+    bench.refresh_when_due().await;
+    assert_eq!(bench.requests(), 4);
+    assert_eq!(bench.in_doubt_since().await, Some(began));
+    bench.clock.advance(Duration::from_secs(60));
+    bench.refresh_when_due().await;
+    assert_eq!(bench.requests(), 4, "past the grace it waits for the end of the token");
+}
+
+#[tokio::test]
+async fn a_crash_within_the_grace_is_mended_at_the_next_start() {
+    let bench = Bench::rotating("model = 'leeway'\ngrace = '10m'", [grant("at2", Some("rt2"))]).await;
+    bench.clock.advance(HOUR - Duration::from_secs(200));
+    bench.crashed_during_a_refresh(bench.clock.now().minus(SECOND)).await;
+    assert!(bench.in_doubt_since().await.is_some(), "until it is settled it is known");
+    bench.clock.advance(SECOND);
+    bench.refresh_when_due().await;
+    assert_eq!((bench.token().await.unwrap().as_str(), bench.in_doubt_since().await), ("at2", None));
+}
+
+#[tokio::test]
+async fn a_value_that_stays_the_same_for_a_day_is_sent_again_on_its_first_day_only() {
+    for (hours, requests, token) in [(1, 2, "at2"), (23, 1, "at1")] {
+        let bench = Bench::rotating("model = 'interval'\ninterval = '1d'", [Scripted::Lost, grant("at2", None)]).await;
+        let since = NOW.minus(Duration::from_secs(hours * 3600));
+        let record = ConnectionRecord { refresh_token_since: Some(since), ..bench.stored().await };
+        let record = ConnectionRecord { id: "c_2".to_owned(), ..record };
+        let sealed = |field, token: &str| {
+            bench.sealer.seal(&connection_context(&bench.key, "c_2", field, 1), &Secret::new(token))
+        };
+        let record = ConnectionRecord {
+            access_token: sealed(field::ACCESS_TOKEN, "at1"),
+            refresh_token: Some(sealed(field::REFRESH_TOKEN, "rt1")),
+            ..record
+        };
+        bench.store.connect(vec![record], NOW).await.unwrap();
+        bench.clock.advance(HOUR - Duration::from_secs(200));
+        bench.refresh_when_due().await;
+        assert_eq!((bench.token().await.unwrap().as_str(), bench.requests()), (token, requests), "{hours} hours");
+    }
+}
+
+#[tokio::test]
+async fn the_age_of_a_refresh_token_is_that_of_its_value() {
+    let script = [grant("at2", Some("rt1")), grant("at3", Some("rt2"))];
+    let bench = Bench::new("quickbooks", script).await;
+    for (token, since) in [("at2", NOW), ("at3", NOW.plus(2 * HOUR))] {
+        bench.clock.advance(HOUR);
+        assert_eq!(bench.token().await.unwrap(), token);
+        assert_eq!(bench.stored().await.refresh_token_since, Some(since), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn the_old_token_is_tried_once_its_successor_is_refused() {
+    let script = [grant("at2", Some("rt2")), failed("{\"error\":\"invalid_grant\"}"), grant("at3", Some("rt3"))];
+    let bench = Bench::rotating("model = 'until_successor'", script).await;
+    bench.clock.advance(HOUR);
+    assert_eq!(bench.token().await.unwrap(), "at2");
+    bench.clock.advance(HOUR);
+    assert_eq!(bench.token().await.unwrap(), "at3");
+    let sent = bench.provider.sent.lock().unwrap().clone();
+    assert!(sent[1].contains("refresh_token=rt2") && sent[2].contains("refresh_token=rt1"), "{sent:?}");
+    let stored = bench.stored().await;
+    assert_eq!(bench.opened(&stored, field::REFRESH_TOKEN).as_deref(), Some("rt3"));
+}
+
+#[tokio::test]
+async fn where_a_used_token_is_certainly_dead_it_is_not_tried() {
+    let script = [grant("at2", Some("rt2")), failed("{\"error\":\"invalid_grant\"}")];
+    let bench = Bench::rotating(SINGLE_USE, script).await;
+    bench.clock.advance(HOUR);
+    assert_eq!(bench.token().await.unwrap(), "at2");
+    bench.clock.advance(HOUR);
+    assert!(matches!(bench.token().await, Err(TokenError::NeedsReauth { .. })));
+    assert_eq!(bench.requests(), 2);
+}
+
+/// Another process on the same store was faster: what this one was given is the only copy of a live token.
+#[tokio::test]
+async fn a_token_that_lost_the_race_is_kept_and_used_when_the_winner_is_refused() {
+    let script = [grant("at2", Some("rt-late")), failed("{\"error\":\"invalid_grant\"}"), grant("at4", Some("rt4"))];
+    let bench = Bench::rotating(SINGLE_USE, script).await;
+    bench.provider.gate.forget_permits(1000);
+    bench.clock.advance(HOUR);
+    let _ = tokio::time::timeout(Duration::from_millis(50), bench.token()).await;
+    let sealed =
+        |field, token: &str| bench.sealer.seal(&connection_context(&bench.key, "c_1", field, 2), &Secret::new(token));
+    let winner = RefreshedTokens {
+        access_token: sealed(field::ACCESS_TOKEN, "winner"),
+        access_expires_at: Some(bench.clock.now().plus(HOUR)),
+        refresh_token: Some(sealed(field::REFRESH_TOKEN, "rt-winner")),
+        previous_refresh_token: None,
+        refresh_expires_at: None,
+        grant_expires_at: None,
+        refresh_due_at: Some(bench.clock.now().plus(HOUR)),
+        scopes: None,
+        captured: Captured::new(),
+        refreshed_at: bench.clock.now(),
+    };
+    assert!(bench.store.complete_refresh("c_1".to_owned(), 1, winner).await.unwrap());
+    bench.provider.gate.add_permits(100);
+    bench.vault.settled().await;
+    assert_eq!(bench.store.alternates("c_1".to_owned()).await.unwrap().len(), 1, "never dropped");
+    bench.clock.advance(HOUR);
+    let mut token = bench.token().await;
+    if token.is_err() {
+        // What is in memory is still that of the loser: it is read again first.
+        token = bench.token().await;
+    }
+    assert_eq!(token.unwrap(), "at4");
+    let sent = bench.provider.sent.lock().unwrap().clone();
+    assert!(sent[1].contains("refresh_token=rt-winner") && sent[2].contains("refresh_token=rt-late"), "{sent:?}");
+    assert!(bench.store.alternates("c_1".to_owned()).await.unwrap().is_empty(), "no longer needed");
+}
+
+#[tokio::test]
+async fn an_api_that_refuses_a_token_in_doubt_ends_the_waiting() {
+    let bench = Bench::rotating(SINGLE_USE, [Scripted::Lost, grant("at2", Some("rt2"))]).await;
+    bench.clock.advance(HOUR - Duration::from_secs(200));
+    bench.refresh_when_due().await;
+    bench.clock.advance(Duration::from_secs(10));
+    bench.refresh_when_due().await;
+    assert_eq!(bench.requests(), 1, "while the token works it is left alone");
+    let replaced = bench.vault.replacement(&bench.key, 1).await.expect("another one");
+    assert_eq!((replaced.generation, bench.requests()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_grant_that_dies_unused_is_kept_alive_though_its_token_never_expires() {
+    let day = 24 * HOUR;
+    let bench = Bench::with(
+        "quickbooks",
+        [grant("at2", None), grant("at3", None)],
+        |entry| {
+            entry.lifetime.refresh_idle = Some(crate::base::duration::DurationText(100 * 24 * HOUR));
+            entry.lifetime.access = None;
+        },
+        None,
+    )
+    .await;
+    let due = bench.vault.due_at(NOW, None, Some(NOW.plus(100 * day))).expect("due");
+    assert!(
+        due > NOW.plus(50 * day) && due <= NOW.plus(75 * day),
+        "well before it dies, and not at the same time as others"
+    );
+    assert_eq!(bench.vault.due_at(NOW, None, None), None);
+    let sooner = bench.vault.due_at(NOW, Some(NOW.plus(HOUR)), Some(NOW.plus(100 * day))).expect("due");
+    assert!(sooner < NOW.plus(HOUR), "whatever comes first");
+    bench.clock.advance(HOUR);
+    assert_eq!(bench.token().await.unwrap(), "at2");
+    let stored = bench.stored().await;
+    assert_eq!(stored.refresh_expires_at, Some(bench.clock.now().plus(100 * day)), "each refresh begins it anew");
+}
+
+#[tokio::test]
+async fn the_absolute_end_of_a_grant_is_announced_once_and_in_time() {
+    let bench = Bench::new("quickbooks", []).await;
+    let ends_at = NOW.plus(20 * 24 * HOUR);
+    let sealed =
+        |field, token: &str| bench.sealer.seal(&connection_context(&bench.key, "c_2", field, 1), &Secret::new(token));
+    let record = ConnectionRecord {
+        id: "c_2".to_owned(),
+        access_token: sealed(field::ACCESS_TOKEN, "at1"),
+        refresh_token: Some(sealed(field::REFRESH_TOKEN, "rt1")),
+        grant_expires_at: Some(ends_at),
+        ..bench.connection(None)
+    };
+    bench.store.connect(vec![record], NOW).await.unwrap();
+    let ahead = |days: u32| ends_at.minus(days * 24 * HOUR).plus(7 * 24 * HOUR);
+    assert!(bench.store.announce_grant_ends(ahead(8)).await.unwrap().is_empty(), "eight days before");
+    assert_eq!(bench.store.announce_grant_ends(ahead(7)).await.unwrap(), [(bench.key.clone(), ends_at)]);
+    assert!(bench.store.announce_grant_ends(ahead(6)).await.unwrap().is_empty(), "once");
+    assert_eq!(bench.token().await.unwrap(), "at1", "it is a notice and no verdict");
+}
+
+#[tokio::test]
+async fn a_store_that_is_older_than_its_sentinel_sends_nothing_until_it_is_confirmed() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("sentinel");
+    let sentinel = |instance: &str| Some(Sentinel::new(path.clone(), instance.to_owned()));
+    let before = Bench::with("quickbooks", [grant("at2", None)], |_| {}, sentinel("a")).await;
+    before.vault.admit_store().await.unwrap();
+    before.clock.advance(HOUR);
+    assert_eq!(before.token().await.unwrap(), "at2");
+    // The same store as it was before that refresh.
+    let restored = Bench::with("quickbooks", [grant("at3", None)], |_| {}, sentinel("b")).await;
+    let id = before.store.guard().await.unwrap().store_id;
+    let raw =
+        rusqlite::Connection::open(restored._home.path().join("store").join(crate::store::sqlite::FILE_NAME)).unwrap();
+    raw.execute("UPDATE guard SET store_id = ?1, guarded = 1", [id]).unwrap();
+    drop(raw);
+    restored.vault.admit_store().await.unwrap();
+    assert_eq!(restored.token().await.unwrap(), "at1", "the current token is used");
+    restored.clock.advance(HOUR);
+    let Err(TokenError::Operator { reason }) = restored.token().await else { panic!("held back") };
+    assert!(reason.contains("older than its sentinel") && reason.contains("sidekey store confirm"), "{reason}");
+    assert_eq!(restored.requests(), 0);
+    restored.vault.confirm_store().await.unwrap();
+    restored.clock.advance(Duration::from_secs(5));
+    assert_eq!(restored.token().await.unwrap(), "at3");
+    // The one that was in use before finds itself replaced.
+    before.clock.advance(HOUR);
+    let Err(TokenError::Operator { reason }) = before.token().await else { panic!("held back") };
+    assert!(reason.contains("another process has taken over"), "{reason}");
+    assert_eq!(before.requests(), 1);
+}
