@@ -31,8 +31,10 @@ pub struct Case {
     held: BTreeMap<String, Held>,
     /// The newest grant that each subject was told is connected.
     confirmed: BTreeMap<String, String>,
-    /// Every refresh token that a store has ever shown as in doubt.
+    /// Refresh tokens that a store has shown as in doubt, as long as they are stored and not in use again.
     doubts: BTreeSet<String>,
+    /// How often which refresh token was reused.
+    reused: BTreeMap<String, u64>,
     /// Grants that are lost, and whether that was recorded.
     lost: BTreeMap<String, bool>,
     /// Access tokens that were used too early.
@@ -69,6 +71,7 @@ impl Case {
             held: BTreeMap::new(),
             confirmed: BTreeMap::new(),
             doubts: BTreeSet::new(),
+            reused: BTreeMap::new(),
             lost: BTreeMap::new(),
             early: BTreeSet::new(),
         }
@@ -99,6 +102,11 @@ impl Case {
             self.judge_subject(subject, &evidence);
         }
         self.judge_reuse(&evidence);
+        let is_open = |token: &String| {
+            let connections = evidence.stored.values().map(|stored| &stored.held);
+            connections.filter(|held| held.standing != Standing::Active).any(|held| held.refresh_tokens.contains(token))
+        };
+        self.doubts.retain(is_open);
         self.counts.refreshes = evidence.ledger.counters.refreshes_ok;
         self.held = evidence.stored.iter().map(|(subject, stored)| (subject.clone(), stored.held.clone())).collect();
         let began = |stored: &Stored| stored.refreshing_since_ms.is_some_and(|since| since >= evidence.spawned_at_ms);
@@ -156,22 +164,23 @@ impl Case {
     }
 
     fn judge_reuse(&mut self, evidence: &Evidence<'_>) {
-        let (mut probes, mut unexplained, mut accused) = (0, 0, Vec::new());
+        let mut accused = Vec::new();
         for (token, verdict) in judge_reuse(evidence.ledger, &self.doubts) {
+            let known = self.reused.insert(token.id.clone(), token.reused_count).unwrap_or_default();
+            let new = token.reused_count - known;
             match verdict {
-                ReuseVerdict::Probe => probes += token.reused_count,
-                ReuseVerdict::Unexplained => unexplained += token.reused_count,
+                ReuseVerdict::Probe => self.counts.reuse_by_probe += new,
+                // What was known has been judged when it came: the doubt may be over by now.
+                ReuseVerdict::Unexplained => self.counts.reuse_detected += new,
             }
-            if verdict == ReuseVerdict::Unexplained || self.model.keeps_every_grant() {
+            if new > 0 && (verdict == ReuseVerdict::Unexplained || self.model.keeps_every_grant()) {
                 accused.push(token.value_sha256.clone());
             }
         }
-        let is_new = probes + unexplained > self.counts.reuse_detected + self.counts.reuse_by_probe;
-        (self.counts.reuse_by_probe, self.counts.reuse_detected) = (probes, unexplained);
-        for token in accused.iter().rev().take(usize::from(is_new)) {
-            let grant = evidence.ledger.grants.iter().find(|grant| grant.has_token(token));
+        for token in accused {
+            let grant = evidence.ledger.grants.iter().find(|grant| grant.has_token(&token));
             let user = grant.map(|grant| grant.user.clone()).unwrap_or_default();
-            self.accuse(evidence, &user, "reuse_detected: a dead refresh token came again");
+            self.accuse(evidence, &user, &format!("reuse_detected: the dead refresh token {token} came again"));
         }
     }
 

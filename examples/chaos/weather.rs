@@ -15,7 +15,7 @@ pub const LONGEST_WAY: u64 = 300;
 
 /// Decides how the next refreshes at a provider fare, and how long the tokens live that they bring.
 pub fn change(contender: &Contender, dice: &Dice) {
-    let lifetime = [1.0, 2.0, 3.0][dice.between(0, 3) as usize];
+    let lifetime = [1.0, 1.0, 2.0, 3.0][dice.between(0, 4) as usize];
     let simulator = &contender.simulator;
     simulator.set(PROFILE, |settings| settings.access_lifetime_s = lifetime);
     simulator.clear_faults();
@@ -24,7 +24,7 @@ pub fn change(contender: &Contender, dice: &Dice) {
         let kind = if lost { lost_reply(dice) } else { slowness(dice) };
         simulator.add_fault(Fault::new(PROFILE, Endpoint::Refresh, kind).nth(nth));
     }
-    simulator.add_fault(Fault::new(PROFILE, Endpoint::Refresh, FaultKind::DelayMs { ms: 200 }));
+    simulator.add_fault(Fault::new(PROFILE, Endpoint::Refresh, FaultKind::DelayMs { ms: 400 }));
 }
 
 /// From now on everything goes well, and tokens do not live long.
@@ -35,10 +35,10 @@ pub fn clear_up(contender: &Contender) {
 
 /// The process may die before the provider has acted, or between that and the reply.
 fn slowness(dice: &Dice) -> FaultKind {
-    match dice.between(0, 3) {
+    match dice.between(0, 4) {
         0 => FaultKind::DelayBeforeCommit { ms: dice.between(20, LONGEST_WAY) },
         1 => FaultKind::DelayMs { ms: dice.between(50, 600) },
-        _ => FaultKind::DelayMs { ms: dice.between(200, 1500) },
+        _ => FaultKind::DelayMs { ms: dice.between(400, 1800) },
     }
 }
 

@@ -25,7 +25,8 @@ pub enum GrantVerdict {
 
 /// Judges what is held for `user` at `at_ms`.
 ///
-/// `doubts` are all refresh tokens that the client has ever recorded as being in doubt. `confirmed` is the id of the
+/// `doubts` are the refresh tokens that the client has recorded as being in doubt, and of which it has not found out
+/// since that they still work. `confirmed` is the id of the
 /// newest grant that the user was told is connected: what is held may be newer, not older.
 pub fn judge_grant(
     ledger: &ProfileLedger,
@@ -50,18 +51,21 @@ pub fn judge_grant(
         return lost("a newer grant was reported as connected, and an older one is stored");
     }
     let is_accepted = grant.live_refresh_tokens(at_ms).any(|token| held.refresh_tokens.contains(&token.value_sha256));
+    // An older one that is kept beside it explains nothing: it was replaced.
+    let newest = grant.refresh_tokens.iter().rfind(|token| held.refresh_tokens.contains(&token.value_sha256));
+    let is_newest = |sha256: &String| newest.is_some_and(|newest| newest.value_sha256 == *sha256);
     match (&held.standing, is_accepted) {
         (Standing::GivenUp { .. }, true) => {
             lost("given up, although the provider accepts a refresh token that is stored")
         }
         (_, true) => GrantVerdict::Kept,
-        (Standing::InDoubt { refresh_token, cause }, false) if held.refresh_tokens.contains(refresh_token) => {
+        (Standing::InDoubt { refresh_token, cause }, false) if is_newest(refresh_token) => {
             GrantVerdict::RecordedInDoubt { cause: cause.clone() }
         }
-        (Standing::GivenUp { cause }, false) if held.refresh_tokens.iter().any(|token| doubts.contains(token)) => {
+        (Standing::GivenUp { cause }, false) if doubts.iter().any(is_newest) => {
             GrantVerdict::RecordedInDoubt { cause: cause.clone() }
         }
-        (Standing::GivenUp { .. }, false) => lost("given up, and never recorded as in doubt before"),
+        (Standing::GivenUp { .. }, false) => lost("given up, and not recorded as in doubt before"),
         (_, false) => lost("the provider accepts no refresh token that is stored, and nothing is recorded"),
     }
 }
@@ -138,11 +142,27 @@ mod tests {
     #[test]
     fn giving_up_needs_a_reason() {
         let first = held("alice", "rt-1", "at-1", given_up());
-        is_lost(&judged(&rotated(), &first, &["rt-2"]), "never recorded");
+        is_lost(&judged(&rotated(), &first, &["rt-2"]), "not recorded");
         let recorded = judged(&rotated(), &first, &["rt-1"]);
         assert_eq!(recorded, GrantVerdict::RecordedInDoubt { cause: "invalid_grant".to_owned() });
         let second = held("alice", "rt-2", "at-2", given_up());
         is_lost(&judged(&rotated(), &second, &["rt-2"]), "although the provider accepts");
+    }
+
+    #[test]
+    fn the_doubt_about_a_token_that_was_replaced_explains_nothing() {
+        let mut history = rotated();
+        history.rotate(2_000);
+        let both = |standing| Held {
+            refresh_tokens: vec!["rt-2".to_owned(), "rt-1".to_owned()],
+            ..held("alice", "rt-2", "at-2", standing)
+        };
+        is_lost(&judged(&history, &both(given_up()), &["rt-1"]), "not recorded");
+        is_lost(&judged(&history, &both(in_doubt("rt-1")), &[]), "nothing is recorded");
+        for standing in [given_up(), in_doubt("rt-2")] {
+            let verdict = judged(&history, &both(standing), &["rt-2"]);
+            assert!(matches!(verdict, GrantVerdict::RecordedInDoubt { .. }), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub enum ReuseVerdict {
     Unexplained,
 }
 
-/// Every refresh token that was reused, with the verdict. `doubts` are all refresh tokens that the client has ever
-/// recorded as being in doubt.
+/// Every refresh token that was reused, with the verdict. `doubts` are the refresh tokens that the client had recorded as
+/// being in doubt when they came.
 pub fn judge_reuse<'a>(
     ledger: &'a ProfileLedger,
     doubts: &BTreeSet<String>,
