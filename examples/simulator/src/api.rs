@@ -15,6 +15,7 @@ use crate::mark::{self, SearchedBody};
 use crate::misbehave;
 use crate::profile::Profile;
 use crate::reply::{Reply, drain, json};
+use crate::rotation;
 use crate::server::Call;
 use crate::state::State;
 use crate::tools;
@@ -100,6 +101,7 @@ fn admit(call: Call, path: String, number: u64, parts: &Parts) -> Result<Admitte
     let outcome = {
         let mut state = call.shared.lock();
         let now = clock::now_ms();
+        let settings = state.settings(profile);
         let known = state.profile(profile);
         let token = bearer(profile, &parts.headers);
         let place = token.and_then(|token| known.access_by_value.get(&token).copied());
@@ -108,17 +110,16 @@ fn admit(call: Call, path: String, number: u64, parts: &Parts) -> Result<Admitte
             None => Err(ApiRefusal::Unknown),
             Some(place) => {
                 let grant = &mut known.ledger.grants[place.grant];
-                let token = &mut grant.access_tokens[place.token];
-                token_id = Some(token.id.clone());
+                let token = &grant.access_tokens[place.token];
+                let id = token.id.clone();
+                token_id = Some(id.clone());
                 if !token.is_valid(now) {
                     Err(ApiRefusal::Expired)
                 } else if !names_realm(profile, &path, &grant.realm) {
                     Err(ApiRefusal::WrongRealm)
                 } else {
-                    token.used_count += 1;
-                    token.first_used_at_ms.get_or_insert(now);
-                    token.last_used_at_ms = Some(now);
-                    Ok((grant.id.clone(), grant.realm.clone(), grant.user.clone(), token.id.clone()))
+                    rotation::use_access_token(grant, place.token, &settings, now);
+                    Ok((grant.id.clone(), grant.realm.clone(), grant.user.clone(), id))
                 }
             }
         };

@@ -54,6 +54,12 @@ impl Calls {
         self.kept.get_mut(index)
     }
 
+    /// Hands out the calls that are kept, oldest first, and forgets them.
+    pub(crate) fn take(&mut self) -> Vec<ApiCall> {
+        self.before += self.kept.len() as u64;
+        std::mem::take(&mut self.kept).into()
+    }
+
     /// Forgets all calls, but not how many there were.
     pub(crate) fn clear(&mut self) {
         self.before += self.kept.len() as u64;

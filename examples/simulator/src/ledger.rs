@@ -100,6 +100,8 @@ pub struct RefreshToken {
     pub first_used_at_ms: Option<u64>,
     /// How often it was accepted.
     pub used_count: u64,
+    /// How often it came again after it had been replaced and was dead.
+    pub reused_count: u64,
     /// It exists here, whether or not the client learned of it.
     pub committed: bool,
     /// A reply with it was handed to the network completely.
@@ -192,6 +194,11 @@ impl ProfileLedger {
     /// The newest grant.
     pub fn last_grant(&self) -> Option<&Grant> {
         self.grants.last()
+    }
+
+    /// The newest grant of one user.
+    pub fn last_grant_of(&self, user: &str) -> Option<&Grant> {
+        self.grants.iter().rfind(|grant| grant.user == user)
     }
 }
 

@@ -21,6 +21,7 @@
 //!   test finds its own among them.
 //! * `faults` — which misbehaviour is due ([`Fault`]); `misbehave` — doing it;
 //!   `connection` — the socket that can be reset under a reply.
+//! * `oracle` — what a client may be accused of, given the ledger and what the client has stored.
 //! * `jwt`, `reply`, `clock`, `random` — small tools.
 //!
 //! Users: [`Settings::user`] approves, unless the authorization request has `simulated_user=NAME` or
@@ -50,6 +51,7 @@ mod ledger;
 mod mark;
 mod misbehave;
 mod notion;
+pub mod oracle;
 mod profile;
 mod random;
 mod reply;

@@ -110,6 +110,7 @@ fn punish_reuse(
     if token.superseded_at_ms.is_none() {
         return "the refresh token is dead".to_owned();
     }
+    grant_at(state, profile, place.grant).refresh_tokens[place.token].reused_count += 1;
     state.profile(profile).ledger.counters.reuse_detected += 1;
     state.event(profile, "reuse_detected", Some(&token.id), "");
     if settings.reuse == Reuse::RevokeFamily {
@@ -128,13 +129,31 @@ fn use_token(state: &mut State, profile: Profile, place: Place, settings: &Setti
     token.used_count += 1;
     token.first_used_at_ms.get_or_insert(now);
     let (id, parent) = (token.id.clone(), token.parent.clone());
-    if settings.rotation == Rotation::UntilSuccessor {
-        let parent = grant.refresh_tokens.iter_mut().find(|token| Some(&token.id) == parent.as_ref());
-        if let Some(parent) = parent {
-            parent.dead_at_ms = Some(parent.dead_at_ms.map_or(now, |dead| dead.min(now)));
-        }
-    }
+    successor_used(grant, settings, parent.as_deref(), now);
     id
+}
+
+/// Notes that an access token was accepted, and lets it end the refresh token that it was issued for where that is the
+/// rule.
+pub(crate) fn use_access_token(grant: &mut Grant, index: usize, settings: &Settings, now: u64) {
+    let token = &mut grant.access_tokens[index];
+    token.used_count += 1;
+    token.first_used_at_ms.get_or_insert(now);
+    token.last_used_at_ms = Some(now);
+    let parent = token.issued_by.clone();
+    successor_used(grant, settings, parent.as_deref(), now);
+}
+
+/// What was issued in exchange for the refresh token `parent` is in use: whoever has it does not need `parent` anymore.
+fn successor_used(grant: &mut Grant, settings: &Settings, parent: Option<&str>, now: u64) {
+    if settings.rotation != Rotation::UntilSuccessor {
+        return;
+    }
+    let parent = grant.refresh_tokens.iter_mut().find(|token| Some(token.id.as_str()) == parent);
+    // One that was not replaced has no successor: the rule was another one when it was used.
+    if let Some(parent) = parent.filter(|parent| parent.superseded_at_ms.is_some()) {
+        parent.dead_at_ms = Some(parent.dead_at_ms.map_or(now, |dead| dead.min(now)));
+    }
 }
 
 /// The refresh token that follows the presented one: possibly itself.
@@ -185,6 +204,7 @@ fn new_refresh_token(state: &mut State, profile: Profile, grant: usize, parent: 
         parent,
         first_used_at_ms: None,
         used_count: 0,
+        reused_count: 0,
         committed: true,
         replied: false,
         reply_failed: false,

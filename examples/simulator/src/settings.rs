@@ -77,7 +77,7 @@ pub enum Rotation {
     SingleUse,
     /// A new value each time; the old one works for `grace_s` more.
     Leeway,
-    /// A new value each time; the old one works until the new one is first used.
+    /// A new value each time; the old one works until the new one, or the access token that came with it, is first used.
     UntilSuccessor,
     /// A new value each time; old ones work until they expire.
     Overlap,

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::calls::ApiCall;
 use crate::control;
 use crate::faults::Fault;
-use crate::ledger::{IssuedValues, LedgerSnapshot};
+use crate::ledger::{IssuedValues, LedgerSnapshot, ProfileLedger};
 use crate::profile::Profile;
 use crate::server::Server;
 use crate::settings::Settings;
@@ -99,6 +99,25 @@ impl Simulator {
     /// The last 100,000 calls to the APIs, oldest first.
     pub fn api_calls(&self) -> Vec<ApiCall> {
         self.shared.lock().calls.iter().cloned().collect()
+    }
+
+    /// The same, and forgets them: no call is ever in two answers, or in none.
+    pub fn take_api_calls(&self) -> Vec<ApiCall> {
+        self.shared.lock().calls.take()
+    }
+
+    /// What happened at one profile so far.
+    ///
+    /// # Panics
+    /// When there is no such profile: a test's typing error.
+    pub fn profile_ledger(&self, profile: &str) -> ProfileLedger {
+        self.shared.lock().profile(named(profile)).ledger.clone()
+    }
+
+    /// Token requests that were read, and of which the ledger does not say yet what they came to: they take effect even
+    /// if the client that sent them is gone.
+    pub fn undecided_token_requests(&self) -> usize {
+        self.shared.undecided_count()
     }
 
     /// Forgets which calls there were.

@@ -1,7 +1,7 @@
 //! The one mutex, and what is behind it. Never held across an await.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::calls::Calls;
@@ -21,6 +21,17 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// What signs ID tokens.
     pub(crate) keys: Keys,
+    /// Token requests that were read and of which nobody knows yet whether they take effect.
+    undecided: AtomicUsize,
+}
+
+/// A token request from when it was read until it has taken effect or cannot anymore.
+pub(crate) struct Undecided(Arc<Shared>);
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        self.0.undecided.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Everything a simulator knows.
@@ -84,7 +95,18 @@ impl Shared {
             values: IssuedValues::default(),
         };
         state.reset();
-        Arc::new(Shared { state: Mutex::new(state), keys: Keys::new() })
+        Arc::new(Shared { state: Mutex::new(state), keys: Keys::new(), undecided: AtomicUsize::new(0) })
+    }
+
+    /// Counts a token request as undecided for as long as the value lives.
+    pub(crate) fn undecided(self: &Arc<Shared>) -> Undecided {
+        self.undecided.fetch_add(1, Ordering::SeqCst);
+        Undecided(Arc::clone(self))
+    }
+
+    /// How many token requests are undecided.
+    pub(crate) fn undecided_count(&self) -> usize {
+        self.undecided.load(Ordering::SeqCst)
     }
 
     /// The state. A panic of another holder does not matter: a test is failing anyway.

@@ -46,6 +46,7 @@ pub(crate) async fn answer(call: Call, request: Request<Incoming>) -> Reply {
         Some("authorization_code") => Endpoint::Code,
         _ => Endpoint::Token,
     };
+    let undecided = call.shared.undecided();
     let fault = arrive(&call, endpoint);
     let headers = parts.headers.clone();
     let profile = call.profile;
@@ -53,7 +54,11 @@ pub(crate) async fn answer(call: Call, request: Request<Incoming>) -> Reply {
         fault,
         &call.cutter.clone(),
         move |error, description, status| token_reply::error(profile, &headers, error, description, status),
-        async move { commit(&call, &parts, &parameters) },
+        async move {
+            let reply = commit(&call, &parts, &parameters);
+            drop(undecided);
+            reply
+        },
     )
     .await
 }

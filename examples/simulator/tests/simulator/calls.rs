@@ -50,6 +50,9 @@ async fn each_call_is_written_down_with_its_caller() {
     assert_eq!(callers(&user), expected);
     let accepted: Vec<bool> = user.simulator.api_calls().iter().map(|call| call.accepted).collect();
     assert_eq!(accepted, [true, true, true, true, false, false]);
+    assert_eq!(user.simulator.take_api_calls().len(), accepted.len());
+    assert!(user.simulator.api_calls().is_empty());
+    user.api("/echo", &bob.access).await;
     user.simulator.clear_api_calls();
     assert!(user.simulator.api_calls().is_empty());
 }

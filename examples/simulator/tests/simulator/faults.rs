@@ -124,8 +124,11 @@ async fn a_provider_commits_although_the_client_left() {
         let outcome = tokio::time::timeout(impatient, user.refresh(&held.refresh)).await;
         assert!(outcome.is_err());
         assert_eq!(refreshes(&user), (1, committed_at_once));
+        let undecided = user.simulator.undecided_token_requests();
+        assert_eq!(undecided as u64, 1 - committed_at_once, "its effect is still to come, or in the ledger");
         wait(1200).await;
         assert_eq!(refreshes(&user), (1, 1));
+        assert_eq!(user.simulator.undecided_token_requests(), 0);
         let token = user.newest_refresh_token();
         assert!(!token.replied && token.reply_failed, "{token:?}");
     }

@@ -69,6 +69,8 @@ async fn single_use_is_dead_at_once() {
     assert_eq!(grant.refresh_tokens[1].parent.as_ref(), Some(&grant.refresh_tokens[0].id));
     assert!(grant.refresh_tokens[0].superseded_at_ms.is_some());
     assert!(grant.refresh_tokens[0].dead_at_ms.is_some());
+    let reused: Vec<u64> = grant.refresh_tokens.iter().map(|token| token.reused_count).collect();
+    assert_eq!(reused, [1, 0, 0]);
 }
 
 #[tokio::test]
@@ -118,6 +120,24 @@ async fn until_successor_forgives_until_the_successor_is_used() {
     let second = tokens(&user.refresh(&first.refresh).await);
     tokens(&user.refresh(&second.refresh).await);
     refused(&user.refresh(&first.refresh).await, 400, "invalid_grant");
+    assert_eq!(user.counters().reuse_detected, 1);
+}
+
+/// Whoever used an access token before they wrote down its refresh token has lost the grant with the latter.
+#[tokio::test]
+async fn until_successor_counts_the_new_access_token_as_well() {
+    let user = with(|settings| settings.rotation = Rotation::UntilSuccessor).await;
+    let first = user.connect().await;
+    assert!(user.accepts(&first.access).await, "the first one succeeds nothing");
+    let lost = tokens(&user.refresh(&first.refresh).await);
+    let second = tokens(&user.refresh(&first.refresh).await);
+    assert!(user.accepts(&first.access).await);
+    assert_eq!(user.grant().refresh_tokens[0].dead_at_ms, None, "an old access token is no successor");
+    assert!(user.accepts(&second.access).await);
+    refused(&user.refresh(&first.refresh).await, 400, "invalid_grant");
+    assert_eq!((user.counters().reuse_detected, user.grant().refresh_tokens[0].reused_count), (1, 1));
+    tokens(&user.refresh(&lost.refresh).await);
+    tokens(&user.refresh(&second.refresh).await);
     assert_eq!(user.counters().reuse_detected, 1);
 }
 
