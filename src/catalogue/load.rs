@@ -482,6 +482,25 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_an_api_must_come_from_somewhere() {
+        let problem_of = |more: &str| {
+            let text =
+                format!("extends = 'quickbooks'\n[environments.production.apis.quickbooks]\ntoken = 'user'\n{more}");
+            let (catalogue, _) = with_files(&[("quickbooks.toml", &text)]);
+            select(&catalogue, "quickbooks").err().map(|problems| problems.join("; ")).unwrap_or_default()
+        };
+        let nowhere = problem_of("");
+        assert!(nowhere.contains("apis.quickbooks.token: there is no token \"user\": expected a name of"), "{nowhere}");
+        let strict = problem_of("[rotation]\nmulti_resource = true\n");
+        assert!(strict.contains("used side by side: static or overlap"), "{strict}");
+        assert_eq!(problem_of("[rotation]\nmulti_resource = true\nmodel = 'static'\n"), "");
+        let named = "[[token.response.more_tokens]]\nname = 'user'\naccess_token = '/authed_user/access_token'\n";
+        assert_eq!(problem_of(named), "");
+        let misnamed = problem_of("[[token.response.more_tokens]]\nname = 'My Token'\naccess_token = '/a'\n");
+        assert!(misnamed.contains("token.response.more_tokens[0].name: \"My Token\" is not 1 to 40"), "{misnamed}");
+    }
+
+    #[test]
     fn a_path_may_only_name_what_is_captured() {
         let text = "extends = 'quickbooks'\n[apis.quickbooks]\npaths = ['/x/{realm}/', 'y', '/a{realm_id}/']\n";
         let (catalogue, _) = with_files(&[("quickbooks.toml", text)]);

@@ -101,7 +101,8 @@ impl Sentinel {
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
                 Mistrust::Confirm(format!("the sentinel {} says nothing readable: {error}", self.path.display()))
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Where not even its directory is there, what holds it is not mounted.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && directory(&self.path).is_dir() => Ok(None),
             Err(error) => Err(Mistrust::Unreachable(error)),
         }
     }
@@ -139,8 +140,11 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    File::open(directory(path))?.sync_all()
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

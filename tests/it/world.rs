@@ -27,6 +27,9 @@ pub struct Setup {
     pub authorize: Vec<(&'static str, &'static str)>,
     /// The subject of callers without a handle.
     pub fixed_subject: Option<&'static str>,
+    /// Further providers: the name, and an entry in which `SIMULATOR` stands for the simulator's URL. All are registered as
+    /// clients of the profile `generic`, with these lines in their tables.
+    pub providers: Vec<(&'static str, &'static str, &'static str)>,
 }
 
 /// The files of a Sidekey whose providers are all simulated.
@@ -112,6 +115,17 @@ impl Files {
                  [{api}]\norigin = \"{simulator}\"\nbase_path = \"/{name}/api\"\n"
             );
             std::fs::write(home.path().join(format!("providers/{name}.toml")), entry).expect("written");
+        }
+        for (name, entry, table) in &setup.providers {
+            let client = sidekey_simulator::Settings::of(Profile::Generic);
+            config.push_str(&format!(
+                "[providers.{name}]\nclient_id = \"{}\"\nclient_secret = \"file:{name}.secret\"\n{table}\n",
+                client.client_id
+            ));
+            create_private(&home.path().join(format!("{name}.secret")), client.client_secret.as_bytes())
+                .expect("written");
+            std::fs::write(home.path().join(format!("providers/{name}.toml")), entry.replace("SIMULATOR", simulator))
+                .expect("written");
         }
         let path = home.path().join("sidekey.toml");
         create_private(&path, config.as_bytes()).expect("written");

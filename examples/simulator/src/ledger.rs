@@ -96,6 +96,8 @@ pub struct RefreshToken {
     pub expires_at_ms: Option<u64>,
     /// The refresh token whose use issued it.
     pub parent: Option<String>,
+    /// Which of several token pairs of the grant it belongs to; none for the first.
+    pub part: Option<String>,
     /// When it was first accepted.
     pub first_used_at_ms: Option<u64>,
     /// How often it was accepted.
@@ -125,6 +127,10 @@ pub struct AccessToken {
     pub issued_at_ms: u64,
     /// The refresh token whose use issued it; none for the first.
     pub issued_by: Option<String>,
+    /// Which of several token pairs of the grant it belongs to; none for the first.
+    pub part: Option<String>,
+    /// What it is for: what the request asked for, else what was granted.
+    pub scope: String,
     /// When it expires.
     pub expires_at_ms: Option<u64>,
     /// When it was killed before that.

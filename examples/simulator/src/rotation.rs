@@ -18,6 +18,8 @@ pub(crate) struct Issued {
     pub(crate) user: String,
     /// At the exchange of a code only.
     pub(crate) sign_in: Option<SignIn>,
+    /// The user's own access and refresh token, where there are such.
+    pub(crate) of_user: Option<(String, Option<String>)>,
     /// Seconds until the refresh token expires: if unused, and in any case.
     pub(crate) refresh_expires_in_s: Option<u64>,
     pub(crate) refresh_hard_expires_in_s: Option<u64>,
@@ -29,8 +31,8 @@ pub(crate) struct SignIn {
     pub(crate) nonce: Option<String>,
 }
 
-/// Turns an accepted code into a grant with its first tokens.
-pub(crate) fn open_grant(state: &mut State, profile: Profile, code: &Code) -> Issued {
+/// Turns an accepted code into a grant with its first tokens. `scope` is what the access token is to be for, if that was said.
+pub(crate) fn open_grant(state: &mut State, profile: Profile, code: &Code, scope: Option<&str>) -> Issued {
     let now = clock::now_ms();
     let settings = state.settings(profile);
     let id = state.new_id("grant");
@@ -54,15 +56,27 @@ pub(crate) fn open_grant(state: &mut State, profile: Profile, code: &Code) -> Is
         access_tokens: Vec::new(),
     });
     let wanted = settings.rotation != Rotation::None && code.offline;
-    let refresh = wanted.then(|| new_refresh_token(state, profile, index, None));
-    let access_token = new_access_token(state, profile, index, None);
+    let refresh = wanted.then(|| new_refresh_token(state, profile, index, None, None));
+    let access_token = new_access_token(state, profile, index, None, None, scope.unwrap_or(&code.scope));
+    let of_user = settings.user_token.then(|| {
+        let part = || Some("user".to_owned());
+        let refresh = wanted.then(|| new_refresh_token(state, profile, index, None, part()));
+        let access_token = new_access_token(state, profile, index, None, part(), &code.scope);
+        (access_token, refresh.and_then(|place| value_of(state, profile, place)))
+    });
     state.event(profile, "code_exchanged", Some(&id), "");
     let sign_in = SignIn { client_id: code.client_id.clone(), nonce: code.nonce.clone() };
-    Issued { sign_in: Some(sign_in), ..issued(state, profile, index, access_token, refresh, true) }
+    Issued { sign_in: Some(sign_in), of_user, ..issued(state, profile, index, access_token, refresh, true) }
 }
 
-/// Refreshes with a token that exists, or says why not.
-pub(crate) fn refresh(state: &mut State, profile: Profile, presented: Place) -> Result<Issued, String> {
+/// Refreshes with a token that exists, or says why not. `scope` is what the new access token is to be for, if that was
+/// said.
+pub(crate) fn refresh(
+    state: &mut State,
+    profile: Profile,
+    presented: Place,
+    scope: Option<&str>,
+) -> Result<Issued, String> {
     let now = clock::now_ms();
     let settings = state.settings(profile);
     judge(state, profile, presented, &settings, now)?;
@@ -75,7 +89,10 @@ pub(crate) fn refresh(state: &mut State, profile: Profile, presented: Place) -> 
         end_access_tokens(grant, now);
     }
     let by = Some(presented_id.clone());
-    let access_token = new_access_token(state, profile, presented.grant, by);
+    let grant = grant_at(state, profile, presented.grant);
+    let scope = scope.unwrap_or(&grant.scope).to_owned();
+    let part = grant.refresh_tokens[presented.token].part.clone();
+    let access_token = new_access_token(state, profile, presented.grant, by, part, &scope);
     let repeat = answer != presented || settings.refresh_reply_has_refresh_token;
     state.event(profile, "refresh_ok", Some(&presented_id), "");
     Ok(issued(state, profile, presented.grant, access_token, Some(answer), repeat))
@@ -165,7 +182,8 @@ fn successor(state: &mut State, profile: Profile, presented: Place, settings: &S
         Rotation::Static | Rotation::None => return presented,
         Rotation::Interval if token.superseded_at_ms.is_some() => {
             // Only the newest value is ever handed out.
-            let token = tokens.len() - 1;
+            let is_kin = |other: &RefreshToken| other.part == tokens[presented.token].part;
+            let token = tokens.iter().rposition(is_kin).unwrap_or(presented.token);
             return Place { token, ..presented };
         }
         Rotation::Interval if now < issued_at + clock::milliseconds(settings.interval_s) => {
@@ -183,11 +201,23 @@ fn successor(state: &mut State, profile: Profile, presented: Place, settings: &S
             Rotation::Overlap | Rotation::Static | Rotation::None => None,
         };
     }
-    let parent = Some(old.id.clone());
-    new_refresh_token(state, profile, presented.grant, parent)
+    let (parent, part) = (Some(old.id.clone()), old.part.clone());
+    new_refresh_token(state, profile, presented.grant, parent, part)
 }
 
-fn new_refresh_token(state: &mut State, profile: Profile, grant: usize, parent: Option<String>) -> Place {
+fn value_of(state: &mut State, profile: Profile, place: Place) -> Option<String> {
+    let known = state.profile(profile);
+    let id = &known.ledger.grants[place.grant].refresh_tokens[place.token].id;
+    known.refresh_values.get(id).cloned()
+}
+
+fn new_refresh_token(
+    state: &mut State,
+    profile: Profile,
+    grant: usize,
+    parent: Option<String>,
+    part: Option<String>,
+) -> Place {
     let now = clock::now_ms();
     let value = profile.new_refresh_token();
     let id = state.new_id("rt");
@@ -202,6 +232,7 @@ fn new_refresh_token(state: &mut State, profile: Profile, grant: usize, parent: 
         issued_at_ms: now,
         expires_at_ms,
         parent,
+        part,
         first_used_at_ms: None,
         used_count: 0,
         reused_count: 0,
@@ -217,7 +248,14 @@ fn new_refresh_token(state: &mut State, profile: Profile, grant: usize, parent: 
     place
 }
 
-fn new_access_token(state: &mut State, profile: Profile, grant: usize, issued_by: Option<String>) -> String {
+fn new_access_token(
+    state: &mut State,
+    profile: Profile,
+    grant: usize,
+    issued_by: Option<String>,
+    part: Option<String>,
+    scope: &str,
+) -> String {
     let now = clock::now_ms();
     let value = profile.new_access_token();
     let id = state.new_id("at");
@@ -231,6 +269,8 @@ fn new_access_token(state: &mut State, profile: Profile, grant: usize, issued_by
         value_sha256: fingerprint(&value),
         issued_at_ms: now,
         issued_by,
+        part,
+        scope: scope.to_owned(),
         expires_at_ms,
         dead_at_ms: None,
         used_count: 0,
@@ -266,6 +306,7 @@ fn issued(
         grant_id: grant.id.clone(),
         user: grant.user.clone(),
         sign_in: None,
+        of_user: None,
         refresh_expires_in_s: token.and_then(|token| token.expires_at_ms).map(seconds_left),
         refresh_hard_expires_in_s: hard_end.map(seconds_left),
     }

@@ -58,6 +58,9 @@ pub struct Settings {
     pub one_grant: bool,
     /// Whether the reply to a refresh repeats a refresh token that did not change.
     pub refresh_reply_has_refresh_token: bool,
+    /// Codes get a second token of the user's own beside the app's, under `authed_user` and with its own refresh token, as at
+    /// Slack.
+    pub user_token: bool,
     /// How ID tokens are signed. There are some where the profile speaks OpenID Connect and the scope
     /// has `openid`.
     pub id_token_alg: IdTokenAlg,
@@ -240,6 +243,7 @@ impl Settings {
             revoke_access_on_reuse: false,
             one_grant: false,
             refresh_reply_has_refresh_token: true,
+            user_token: false,
             id_token_alg: match profile {
                 Profile::Generic => IdTokenAlg::Es256,
                 _ => IdTokenAlg::Rs256,

@@ -162,7 +162,7 @@ fn exchange(state: &mut State, profile: Profile, parameters: &Parameters) -> Res
         (Some(_), None) => return bad_code("code_verifier is missing"),
         (None, Some(_)) => return bad_code("code_verifier without code_challenge"),
     }
-    Ok(rotation::open_grant(state, profile, &code))
+    Ok(rotation::open_grant(state, profile, &code, parameters.get("scope")))
 }
 
 fn refresh(
@@ -186,7 +186,7 @@ fn refresh(
         let why = "redirect_uri differs from the authorization's";
         return Err(Refusal::new(RefusalKind::RedirectMismatch, why));
     }
-    rotation::refresh(state, profile, place).map_err(bad_token)
+    rotation::refresh(state, profile, place, parameters.get("scope")).map_err(bad_token)
 }
 
 fn s256(verifier: &str) -> String {

@@ -67,6 +67,12 @@ fn fields(profile: Profile, settings: &Settings, headers: &HeaderMap, issued: &I
     if let Some((value, _)) = &issued.refresh_token {
         set("refresh_token", json!(value));
     }
+    if let Some((access_token, refresh_token)) = &issued.of_user {
+        let tokens = json!({
+            "id": issued.user, "access_token": access_token, "refresh_token": refresh_token, "expires_in": expires_in,
+        });
+        set("authed_user", tokens);
+    }
     match profile {
         Profile::Quickbooks => {
             if let Some(seconds) = issued.refresh_expires_in_s {

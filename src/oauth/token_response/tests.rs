@@ -141,3 +141,27 @@ fn a_wait_is_passed_on() {
     let refusal = read(&provider("quickbooks").entry, Exchange::Refresh(None), &throttled, NOW).expect_err("no tokens");
     assert_eq!(refusal.retry_after, Some(Duration::from_secs(30)));
 }
+
+#[test]
+fn further_tokens_stand_beside_the_first_and_later_where_a_token_usually_stands() {
+    let mut entry = provider("microsoft").entry;
+    entry.token.response.more_tokens = vec![crate::catalogue::entry::NamedToken {
+        name: "user".to_owned(),
+        access_token: "/authed_user/access_token".to_owned(),
+        refresh_token: Some("/authed_user/refresh_token".to_owned()),
+        expires_in: Some("/authed_user/expires_in".to_owned()),
+    }];
+    let read =
+        |exchange, body: &str| read(&entry, exchange, &reply(200, "application/json", body), NOW).expect("tokens");
+    let both = r#"{"access_token":"bot","refresh_token":"r1","expires_in":10,
+        "authed_user":{"access_token":"user","refresh_token":"r2","expires_in":20}}"#;
+    let made = read(Exchange::Code, both);
+    assert_eq!((made.tokens.access_token.expose(), made.further.len()), ("bot", 1));
+    let (name, user) = &made.further[0];
+    assert_eq!((name.as_str(), user.access_token.expose()), ("user", "user"));
+    assert_eq!(user.access_expires_at, Some(NOW.plus(Duration::from_secs(20))));
+    let access = |exchange, body| read(exchange, body).tokens.access_token.expose().to_owned();
+    assert_eq!(access(Exchange::Refresh(Some(name)), both), "user", "its own place first");
+    assert_eq!(access(Exchange::Refresh(Some(name)), r#"{"access_token":"alone"}"#), "alone");
+    assert_eq!(access(Exchange::Refresh(None), both), "bot");
+}

@@ -70,6 +70,7 @@ impl History {
         let (rt, at) = (format!("rt-{}", self.tokens), format!("at-{}", self.tokens));
         let grant = self.ledger.grants.last_mut().unwrap();
         grant.refresh_tokens.push(RefreshToken {
+            part: None,
             id: rt.clone(),
             value_sha256: rt,
             issued_at_ms: at_ms,
@@ -85,6 +86,8 @@ impl History {
             dead_at_ms: None,
         });
         grant.access_tokens.push(AccessToken {
+            part: None,
+            scope: String::new(),
             id: at.clone(),
             value_sha256: at,
             issued_at_ms: at_ms,
