@@ -265,15 +265,15 @@ pub fn text_or_number(value: &Value) -> Option<String> {
     }
 }
 
-/// A lifetime in seconds, written as number or text. What is zero, negative or beyond ten years is taken to the nearest
-/// sensible value: a token that was just issued lives at least a second.
+/// A lifetime in seconds, written as number or text. Zero and less say nothing about a token that was just issued (some
+/// providers mean that it does not end): as if there were none. The longest is ten years, the shortest a second.
 fn lifetime(body: &Value, place: &str) -> Option<Duration> {
     let seconds = match body.pointer(place)? {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse::<f64>().ok()?,
         _ => return None,
     };
-    seconds.is_finite().then(|| Duration::from_secs_f64(seconds.clamp(1.0, 315_360_000.0)))
+    (seconds.is_finite() && seconds > 0.0).then(|| Duration::from_secs_f64(seconds.clamp(1.0, 315_360_000.0)))
 }
 
 fn capture(declared: &TokenResponse, body: &Value) -> Captured {

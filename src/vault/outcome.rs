@@ -143,10 +143,24 @@ pub fn retry_at(
             let probe = expires_at.map_or(now, |expires_at| expires_at.minus(PROBE_AHEAD));
             Some(probe.max(now.plus(backoff)))
         }
-        Failure::Transient(_, retry_after) => Some(now.plus(retry_after.unwrap_or_default().max(backoff))),
-        Failure::Operator(_) => Some(now.plus(backoff)),
+        Failure::Transient(_, retry_after) => {
+            Some(now.plus(retry_after.unwrap_or_default().max(before_the_end(backoff, now, access_expires_at))))
+        }
+        Failure::Operator(_) => Some(now.plus(before_the_end(backoff, now, access_expires_at))),
     }
 }
+
+/// The back-off while a token still works: at most half of the time that it has left, so that an outage which is over a minute
+/// before the end is noticed in time.
+fn before_the_end(backoff: Duration, now: Timestamp, access_expires_at: Option<Timestamp>) -> Duration {
+    match access_expires_at {
+        Some(end) if now < end => backoff.min((end.since(now) / 2).max(SHORTEST_BACKOFF)),
+        _ => backoff,
+    }
+}
+
+/// However little time a token has left, nobody is asked more often.
+const SHORTEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Until when a connection whose last outcome is in doubt is left alone, if so: there is a token that works, and asking now could end
 /// it together with the grant.
@@ -284,6 +298,11 @@ mod tests {
         assert_eq!(at(&last_resort, Some(&kills), Some(expiry)), after(15));
         assert_eq!(at(&Failure::Dead(String::new()), None, None), None);
         assert_eq!(at(&Failure::Transient(String::new(), Some(Duration::from_secs(90))), None, None), after(90));
+        let soon = |seconds| Some(NOW.plus(Duration::from_secs(seconds)));
+        let long = Duration::from_secs(300);
+        let passing = Failure::Transient(String::new(), None);
+        let next = |expiry| retry_at(&passing, None, NOW, long, expiry);
+        assert_eq!((next(soon(90)), next(soon(4)), next(Some(NOW))), (after(45), after(5), after(300)));
         let until = |seconds| in_doubt(Repetition::HarmlessUntil(NOW.plus(Duration::from_secs(seconds))));
         assert_eq!(at(&until(60), None, Some(expiry)), after(15), "while it is harmless, soon");
         assert_eq!(at(&until(20), None, Some(expiry)), after(10), "and once more before that ends");

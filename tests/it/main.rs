@@ -45,6 +45,7 @@ mod issuer_token_requests;
 mod mcp_front;
 mod process;
 mod public_framing;
+mod recovery;
 mod refresh;
 mod replay;
 mod secrets;

@@ -74,9 +74,10 @@ fn lifetimes_in_every_form() {
     assert_eq!(expires_in(r#","expires_in":3600.5"#), Some(3_600_500));
     assert_eq!(expires_in(""), Some(3_599_000), "what the entry says");
     assert_eq!(expires_in(r#","expires_in":null"#), Some(3_599_000));
-    for hardly_any in ["0", "-1"] {
-        assert_eq!(expires_in(&format!(",\"expires_in\":{hardly_any}")), Some(1_000));
+    for nothing in ["0", "-1", "\"0\"", "-1e300"] {
+        assert_eq!(expires_in(&format!(",\"expires_in\":{nothing}")), Some(3_599_000), "{nothing} makes no hot loop");
     }
+    assert_eq!(expires_in(r#","expires_in":0.01"#), Some(1_000));
     assert_eq!(expires_in(r#","expires_in":1e12"#), Some(315_360_000_000));
     assert_eq!(expires_in(r#","expires_in":"soon""#), Some(3_599_000));
 }
