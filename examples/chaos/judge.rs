@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sidekey_simulator::oracle::{
-    GrantVerdict, Held, RequestOutcome, RequestRecord, ReuseVerdict, Standing, crossed_calls, failed_while_valid,
-    judge_grant, judge_reuse, used_before_durable,
+    Counts, GrantVerdict, Held, RequestOutcome, RequestRecord, ReuseVerdict, Standing, crossed_calls,
+    failed_while_valid, judge_grant, judge_reuse, used_before_durable,
 };
 use sidekey_simulator::{ApiCall, ProfileLedger};
 
@@ -13,7 +13,6 @@ use crate::image::Stored;
 use crate::load::Exchange;
 use crate::models::Model;
 use crate::report;
-use crate::tally::Counts;
 use crate::weather::LONGEST_WAY;
 
 /// How much earlier than the provider Sidekey may take a token for expired: it counts from when it asked, and a busy
