@@ -1,8 +1,9 @@
 # Every target sets up what it needs first; a machine needs Rust, cc, make and a package manager.
 
 CARGO ?= cargo
+KILLS ?= 200
 
-.PHONY: help demo test check unit e2e bench schema setup fmt clean
+.PHONY: help demo test check unit e2e chaos bench schema setup fmt clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -11,6 +12,7 @@ demo: setup ## The main job on loopback: three processes, every step shown, then
 	$(CARGO) run --release --example demo
 
 test: setup check unit e2e ## Everything that decides whether a change is good
+	$(MAKE) --no-print-directory chaos KILLS=20 SEED= PROFILE=
 
 check: ## Formatting and lints, without running anything
 	$(CARGO) fmt --all --check
@@ -24,6 +26,11 @@ unit: setup ## Unit and integration tests
 e2e: setup ## Unmodified MCP servers and an OAuth server nobody here wrote, driven by the official MCP client
 	$(CARGO) build --workspace --bins --locked
 	e2e/run
+
+# A debug build: it is there already, and what is slow dies in more places.
+chaos: setup ## Kill Sidekey again and again, and see whether it loses anything: KILLS=200 SEED= PROFILE=
+	$(CARGO) build --locked --bin sidekey
+	$(CARGO) run --quiet --locked --example chaos -- --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(if $(PROFILE),--profile $(PROFILE))
 
 bench: setup ## Injection beside a bare Pingora pass-through, in one run
 	$(CARGO) build --release --locked --bin sidekey --example bare

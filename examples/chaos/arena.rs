@@ -10,6 +10,7 @@ use crate::files::{Files, PROFILE, text};
 use crate::http;
 use crate::judge::Case;
 use crate::models::Model;
+use crate::plant::Saboteur;
 use crate::process::Sidekey;
 use crate::weather;
 
@@ -34,6 +35,8 @@ pub struct Arena {
     pub files: Files,
     /// Handles by subject.
     pub handles: BTreeMap<&'static str, String>,
+    /// Makes something wrong, if that is wanted.
+    pub saboteur: Saboteur,
 }
 
 /// How a running process is reached.
@@ -81,7 +84,7 @@ impl Arena {
         }
         let urls: Vec<_> = contenders.iter().map(|contender| (contender.model, contender.simulator.url())).collect();
         let files = Files::write(&urls)?;
-        let mut arena = Self { contenders, files, handles: BTreeMap::new() };
+        let mut arena = Self { contenders, files, handles: BTreeMap::new(), saboteur: Saboteur::new(plan.plant) };
         arena.connect_everybody(plan).await?;
         Ok(arena)
     }

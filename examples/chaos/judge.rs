@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sidekey_simulator::oracle::{
-    GrantVerdict, Held, RequestOutcome, RequestRecord, ReuseVerdict, Standing, crossed_calls, failed_while_valid,
-    judge_grant, judge_reuse, used_before_durable,
+    Counts, GrantVerdict, Held, RequestOutcome, RequestRecord, ReuseVerdict, Standing, crossed_calls,
+    failed_while_valid, judge_grant, judge_reuse, used_before_durable,
 };
 use sidekey_simulator::{ApiCall, ProfileLedger};
 
@@ -13,7 +13,6 @@ use crate::image::Stored;
 use crate::load::Exchange;
 use crate::models::Model;
 use crate::report;
-use crate::tally::Counts;
 use crate::weather::LONGEST_WAY;
 
 /// How much earlier than the provider Sidekey may take a token for expired: it counts from when it asked, and a busy
@@ -140,16 +139,17 @@ impl Case {
             GrantVerdict::Kept => None,
             GrantVerdict::RecordedInDoubt { cause } => {
                 let is_new = self.lost.insert(grant, true).is_none();
-                self.counts.lost_recorded_in_doubt += u64::from(is_new);
                 let may_not_happen = is_new && self.model.keeps_every_grant();
                 may_not_happen.then(|| format!("lost_recorded_in_doubt: recorded with the cause {cause:?}"))
             }
             GrantVerdict::Lost { why } => {
                 let is_new = self.lost.insert(grant, false) != Some(false);
-                self.counts.lost_grants += u64::from(is_new);
                 is_new.then(|| format!("lost_grants: {why}"))
             }
         };
+        let recorded = self.lost.values().filter(|recorded| **recorded).count() as u64;
+        self.counts.lost_recorded_in_doubt = recorded;
+        self.counts.lost_grants = self.lost.len() as u64 - recorded;
         if let Some(accusation) = accusation {
             self.accuse(evidence, subject, &accusation);
         }

@@ -5,8 +5,8 @@
 //! own, so that every kill tries all rules at once. `docs/chaos.md` says what is measured and how to read it.
 //!
 //! Reading order: `run` (the rounds), `arena` (what takes part), `judge` (the oracle's rules, applied to one provider),
-//! `tally` (what is counted, and the verdict); `models`, `image`, `load`, `connect`, `weather`, `process`, `files` are the
-//! pieces.
+//! `report` (the verdict, told); `models`, `image`, `load`, `connect`, `weather`, `process`, `files`, `http` are the
+//! pieces. `plant` makes something wrong on purpose.
 
 mod arena;
 mod connect;
@@ -17,10 +17,10 @@ mod image;
 mod judge;
 mod load;
 mod models;
+mod plant;
 mod process;
 mod report;
 mod run;
-mod tally;
 mod weather;
 
 use std::path::PathBuf;
@@ -30,6 +30,7 @@ use clap::Parser;
 use sidekey::base::random::{self, SystemRandom};
 
 use crate::models::Model;
+use crate::plant::Plant;
 
 #[derive(Parser)]
 #[command(name = "chaos", about = "Kill Sidekey again and again, and see whether it loses anything")]
@@ -46,6 +47,9 @@ struct Arguments {
     /// The program [default: `sidekey` beside this one's directory].
     #[arg(long, value_name = "PATH")]
     sidekey: Option<PathBuf>,
+    /// Make something wrong on purpose, to see that it is found.
+    #[arg(long, hide = true)]
+    plant: Option<Plant>,
 }
 
 /// What a run is made of.
@@ -58,6 +62,8 @@ pub struct Plan {
     pub models: Vec<Model>,
     /// The program that is killed.
     pub program: PathBuf,
+    /// What is made wrong on purpose.
+    pub plant: Option<Plant>,
 }
 
 impl Arguments {
@@ -76,7 +82,7 @@ impl Arguments {
             return Err(format!("there is no {}: build it with `cargo build --bin sidekey`", program.display()));
         }
         let models = self.profile.map_or_else(|| Model::ALL.to_vec(), |model| vec![model]);
-        Ok(Plan { kills: self.kills, seed, models, program })
+        Ok(Plan { kills: self.kills, seed, models, program, plant: self.plant })
     }
 }
 

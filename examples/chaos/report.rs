@@ -22,7 +22,9 @@ const TOKENS: usize = 3;
 pub fn verdict(plan: &Plan, outcome: &Outcome) -> ExitCode {
     let mut reasons = Vec::new();
     for (model, counts) in &outcome.counts {
-        reasons.extend(counts.accusations(*model).into_iter().map(|name| format!("{}: {name}", model.name())));
+        reasons.extend(
+            counts.accusations(model.keeps_every_grant()).into_iter().map(|name| format!("{}: {name}", model.name())),
+        );
         if !counts.is_worth_something() {
             reasons.push(format!("{}: too few kills in a refresh, or no load", model.name()));
         }

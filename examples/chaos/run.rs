@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sidekey::telemetry::stopwatch::Stopwatch;
+use sidekey_simulator::oracle::Counts;
 use tokio_util::sync::CancellationToken;
 
 use crate::Plan;
@@ -17,7 +18,6 @@ use crate::load::{Caller, Session, session};
 use crate::models::Model;
 use crate::process::{Sidekey, now_ms, pause, until};
 use crate::report;
-use crate::tally::Counts;
 use crate::weather;
 
 /// The shortest and the longest life of a process, in milliseconds. Some die before they are ready.
@@ -105,6 +105,7 @@ async fn judge(
     session: Session,
 ) -> Result<bool, String> {
     let image = image::take(&arena.files).await?;
+    let image = arena.saboteur.image(image);
     // What the dead process has sent may still take effect. It is over before the next one begins, as it is where a
     // supervisor takes a moment to start it: that a single-use token arrives twice is then nobody's fault but ours.
     let contenders = &arena.contenders;
@@ -143,7 +144,7 @@ fn callers(arena: &Arena) -> Vec<Caller> {
     let of = |model: Model| {
         arena.handles.iter().map(move |(subject, handle)| Caller {
             provider: model.provider(),
-            subject,
+            subject: arena.saboteur.caller(subject),
             handle: handle.clone(),
         })
     };

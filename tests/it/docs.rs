@@ -71,6 +71,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/journeys.md",
         "docs/mcp-clients.md",
         "docs/benchmarks.md",
+        "docs/chaos.md",
     ] {
         let text = read(document);
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);

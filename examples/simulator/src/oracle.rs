@@ -7,6 +7,7 @@
 //! * `access` — no access token is used for another user ([`crossed_calls`]), and none before what came with it was
 //!   stored ([`used_before_durable`]).
 //! * `requests` — no request fails while the client has a valid access token ([`failed_while_valid`]).
+//! * `tally` — what is counted of all this, and the verdict ([`Counts`]).
 
 mod access;
 mod grants;
@@ -14,11 +15,13 @@ mod grants;
 mod history;
 mod requests;
 mod reuse;
+mod tally;
 
 pub use access::{crossed_calls, used_before_durable};
 pub use grants::{GrantVerdict, judge_grant};
 pub use requests::{RequestOutcome, RequestRecord, failed_while_valid};
 pub use reuse::{ReuseVerdict, judge_reuse};
+pub use tally::Counts;
 
 /// What a client has stored for one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
