@@ -5,17 +5,22 @@ mod connections;
 mod flows;
 mod handles;
 mod issuer;
+mod keeper;
+mod repair;
+mod reserve;
 mod revocations;
 mod schema;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use self::keeper::Keeper;
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::base::files;
@@ -36,13 +41,13 @@ pub const FILE_NAME: &str = "sidekey.db";
 /// The name of the file whose lock says that the store is owned.
 pub const LOCK_NAME: &str = "sidekey.lock";
 
-type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+type Work = Box<dyn FnOnce(&mut Keeper) + Send>;
 
 /// [`Store`] in a directory of its own, owned by one process.
 pub struct SqliteStore {
-    work: mpsc::Sender<Work>,
-    // Held as long as the store lives; the operating system lets go of it however the process ends.
-    _lock: File,
+    /// Absent only while the store is dropped.
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl SqliteStore {
@@ -51,19 +56,20 @@ impl SqliteStore {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         files::private_directory(directory).map_err(unusable)?;
         let lock = own(directory)?;
-        let path = directory.join(FILE_NAME);
-        drop(files::open_private(&path).map_err(unusable)?);
+        drop(files::open_private(&directory.join(FILE_NAME)).map_err(unusable)?);
         for suffix in ["-wal", "-shm"] {
             let side_file = directory.join(format!("{FILE_NAME}{suffix}"));
             if side_file.exists() {
                 files::private_file(&side_file).map_err(unusable)?;
             }
         }
-        let connection = schema::open(&path)?;
         let (work, queue) = mpsc::channel::<Work>();
-        let thread = std::thread::Builder::new().name("sidekey-store".to_owned());
-        thread.spawn(move || serve(connection, &queue)).map_err(unusable)?;
-        Ok(Self { work, _lock: lock })
+        let (opened, opening) = mpsc::channel();
+        let (thread, directory) = (std::thread::Builder::new().name("sidekey-store".to_owned()), directory.to_owned());
+        let serve = move || serve(lock, &directory, &opened, &queue);
+        let thread = thread.spawn(serve).map_err(unusable)?;
+        opening.recv().map_err(|_| gone())??;
+        Ok(Self { work: Some(work), thread: Some(thread) })
     }
 
     /// Runs `operation` on the store's thread. It is carried out even if the caller stops waiting.
@@ -71,25 +77,48 @@ impl SqliteStore {
         &self,
         operation: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.keep(|keeper| keeper.run(operation)).await
+    }
+
+    async fn keep<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Keeper) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |connection| {
-            let _ = answer.send(operation(connection));
+        let work: Work = Box::new(move |keeper| {
+            let _ = answer.send(operation(keeper));
         });
-        let gone = || StoreError::Failed("its thread has ended".to_owned());
-        self.work.send(work).map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?.map_err(|error| match error {
-            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
-                StoreError::Corrupt(error.to_string())
-            }
-            error => StoreError::Failed(error.to_string()),
-        })
+        self.work.as_ref().ok_or_else(gone)?.send(work).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
     }
 }
 
-fn serve(mut connection: Connection, queue: &mpsc::Receiver<Work>) {
-    while let Ok(work) = queue.recv() {
-        work(&mut connection);
+impl Drop for SqliteStore {
+    /// Finishes what was handed over, and closes the file, before the lock is let go of.
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
+}
+
+/// The operating system lets go of the lock however the process ends.
+fn serve(_lock: File, directory: &Path, opened: &mpsc::Sender<Result<(), StoreError>>, queue: &mpsc::Receiver<Work>) {
+    let mut keeper = match Keeper::open(directory) {
+        Ok(keeper) => keeper,
+        Err(error) => return drop(opened.send(Err(error))),
+    };
+    if opened.send(Ok(())).is_err() {
+        return;
+    }
+    while let Ok(work) = queue.recv() {
+        work(&mut keeper);
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Failed("its thread has ended".to_owned())
 }
 
 /// Takes the lock that says this process owns the store.
@@ -186,15 +215,40 @@ impl Store for SqliteStore {
     }
 
     async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<bool, StoreError> {
-        self.run(move |db| connections::begin_refresh(db, &id, generation, &intent)).await
+        // Nothing may be burnt that could not be replaced.
+        self.keep(move |keeper| {
+            keeper.prepare()?;
+            let begun = keeper.run(|db| connections::begin_refresh(db, &id, generation, &intent));
+            if begun.is_err() {
+                let owner = id.clone();
+                keeper.owe(owner, move |db| repair::forget_intent(db, &id, &intent.attempt));
+            }
+            begun
+        })
+        .await
     }
 
     async fn complete_refresh(&self, id: String, generation: u64, tokens: RefreshedTokens) -> Result<bool, StoreError> {
-        self.run(move |db| connections::complete_refresh(db, &id, generation, &tokens)).await
+        self.keep(move |keeper| {
+            keeper.run_at_any_cost(|db| {
+                let is_new = connections::complete_refresh(db, &id, generation, &tokens)?;
+                // What was reported as failed a moment ago may have been written all the same.
+                Ok(is_new || repair::holds(db, &id, &tokens)?)
+            })
+        })
+        .await
     }
 
     async fn fail_refresh(&self, id: String, generation: u64, failure: RefreshFailure) -> Result<bool, StoreError> {
-        self.run(move |db| connections::fail_refresh(db, &id, generation, &failure)).await
+        self.keep(move |keeper| {
+            let failed = keeper.run_at_any_cost(|db| connections::fail_refresh(db, &id, generation, &failure));
+            if failed.is_err() {
+                let owner = id.clone();
+                keeper.owe(owner, move |db| connections::fail_refresh(db, &id, generation, &failure).map(|_| ()));
+            }
+            failed
+        })
+        .await
     }
 
     async fn postpone_refresh(&self, key: ConnectionKey, until: Timestamp) -> Result<(), StoreError> {
@@ -222,7 +276,11 @@ impl Store for SqliteStore {
     }
 
     async fn health(&self) -> Result<(), StoreError> {
-        self.run(schema::probe).await
+        self.keep(|keeper| {
+            keeper.prepare()?;
+            keeper.run(schema::probe)
+        })
+        .await
     }
 }
 
@@ -411,7 +469,6 @@ mod tests {
         assert_eq!((found.id, found.access_token), (connection.id, connection.access_token));
     }
 
-    /// The lock is let go of when the store is dropped, which its thread may notice a moment later.
     fn reopen(path: &Path) -> SqliteStore {
         SqliteStore::open(path).expect("opens again")
     }
