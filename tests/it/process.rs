@@ -50,7 +50,7 @@ impl Program {
         program
     }
 
-    async fn ready(&self) {
+    pub async fn ready(&self) {
         let url = format!("http://{}/readyz", self.files.metrics);
         eventually("ready", async || http().get(&url).send().await.is_ok_and(|answer| answer.status() == 200)).await;
     }
