@@ -115,6 +115,7 @@ fn serve(_lock: File, directory: &Path, opened: &mpsc::Sender<Result<(), StoreEr
     while let Ok(work) = queue.recv() {
         work(&mut keeper);
     }
+    keeper.close();
 }
 
 fn gone() -> StoreError {

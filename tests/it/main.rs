@@ -8,6 +8,7 @@ mod compile_fail;
 mod connect;
 mod demo;
 mod disconnect;
+mod disk_errors;
 mod disk_full;
 mod docs;
 mod document_server;

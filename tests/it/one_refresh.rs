@@ -17,7 +17,7 @@ use sidekey::store::record::{ConnectionRecord, field};
 use sidekey::store::seal::{Sealed, Sealer};
 use sidekey::store::sqlite::SqliteStore;
 use sidekey_simulator::{Grant, Options, Rotation, Simulator};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::client::http;
 use crate::process::certificates;
@@ -127,6 +127,12 @@ impl Bed {
     }
 }
 
+impl Found {
+    pub fn is_refreshed(&self) -> bool {
+        self.record.generation > 1
+    }
+}
+
 impl Case {
     /// Runs the program to its end.
     pub async fn run(&self) {
@@ -136,11 +142,22 @@ impl Case {
 
     /// Runs it under strace with these options.
     pub async fn traced(&self, options: &[&str]) -> ExitStatus {
+        self.spawn_traced(options).wait().await.expect("it ends")
+    }
+
+    /// The same without waiting. Once strace is killed, the program goes on without it.
+    pub fn spawn_traced(&self, options: &[&str]) -> Child {
         let program = program();
         let program = program.to_str().expect("text");
         let options = [options, &["-qq", "-o", "trace", program]].concat();
         let mut strace = self.command(Path::new("strace"), &options);
-        strace.status().await.expect("strace is installed (`make setup`)")
+        strace.stderr(Stdio::null()).spawn().expect("strace is installed (`make setup`)")
+    }
+
+    /// Whether no program owns the store.
+    pub fn is_free(&self) -> bool {
+        let lock = std::fs::File::open(self.home.path().join("data/sidekey.lock")).expect("there");
+        lock.try_lock().is_ok()
     }
 
     /// What strace wrote.

@@ -111,6 +111,13 @@ impl Keeper {
         self.owed.insert(id, Box::new(write));
     }
 
+    /// Writes what is still owed, if that can be done now.
+    pub fn close(mut self) {
+        if let Err(error) = self.connection() {
+            error!(operation = "store", %error, "closed as it is");
+        }
+    }
+
     /// The connection, opened again if need be, with everything written that is owed and can be.
     fn connection(&mut self) -> Result<&mut Connection, StoreError> {
         self.reopen()?;
