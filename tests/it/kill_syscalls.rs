@@ -6,15 +6,11 @@
 //! between two of these the files are what they were.
 
 use std::collections::BTreeSet;
-use std::os::unix::process::ExitStatusExt;
 
 use sidekey::model::connection::ConnectionState;
 use sidekey_simulator::Grant;
 
-use crate::one_refresh::{Bed, Case, Found, Rule, hex};
-
-/// Calls that change a file. The main thread makes none of them.
-const WRITING: [&str; 8] = ["pwrite64", "fsync", "fdatasync", "ftruncate", "fallocate", "fchown", "unlink", "rename"];
+use crate::one_refresh::{Bed, Case, Found, Rule, WRITING, hex};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_call_of_the_main_thread_a_token_that_may_be_repeated_is_refreshed_by_the_next_run() {
@@ -65,7 +61,8 @@ async fn killed_at_any_call(rule: Rule, thread: Thread) {
     for (call, made_before) in calls(&another(), thread).await {
         for when in made_before + 1.. {
             let case = another();
-            if is_killed(&case, thread, &call, when).await {
+            let follow: &[&str] = if matches!(thread, Thread::Store) { &["-f"] } else { &[] };
+            if case.is_killed(&call, when, follow).await {
                 let found = bed.look(&case).await;
                 let grant = bed.grant(&found);
                 old_or_new(&found, &grant, &mut seen);
@@ -96,18 +93,6 @@ async fn calls(case: &Case, thread: Thread) -> Vec<(String, usize)> {
     };
     let made_before = |kind: &str| before.iter().filter(|name| **name == kind).count();
     kinds.into_iter().map(|kind| (kind.to_owned(), made_before(kind))).collect()
-}
-
-/// Runs it, to be killed when it begins this call for the nth time.
-async fn is_killed(case: &Case, thread: Thread, call: &str, when: usize) -> bool {
-    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={when}"));
-    let mut options = vec!["-e", &trace, "-e", &inject];
-    if matches!(thread, Thread::Store) {
-        options.push("-f");
-    }
-    let status = case.traced(&options).await;
-    assert!(status.success() || status.signal() == Some(9), "{call} {when}: {status}");
-    !status.success()
 }
 
 /// What is on disk after a kill.

@@ -1,6 +1,7 @@
 //! The program `one_refresh` on a store of its own: made ready, killed, and looked at.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -23,6 +24,10 @@ use crate::client::http;
 use crate::process::certificates;
 use crate::world::{Files, Setup, World, now};
 
+/// Calls that change a file.
+pub const WRITING: [&str; 8] =
+    ["pwrite64", "fsync", "fdatasync", "ftruncate", "fallocate", "fchown", "unlink", "rename"];
+
 /// What the provider does with a refresh token that was used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -42,6 +47,8 @@ pub struct Bed {
 pub struct Case {
     home: tempfile::TempDir,
     key: ConnectionKey,
+    program: PathBuf,
+    arguments: Vec<String>,
 }
 
 /// What a store says about a connection, with its tokens opened.
@@ -85,11 +92,11 @@ impl Bed {
     pub fn case(&self, number: usize) -> Case {
         let home = tempfile::tempdir().expect("a directory");
         copy(self.files.home.path(), home.path());
-        let subject = subject(number).parse().expect("a subject");
-        Case {
-            home,
-            key: ConnectionKey { subject, provider: PROVIDER.parse().expect("a name"), label: Label::default() },
-        }
+        let (program, subject) = (program(), subject(number));
+        let arguments = ["sidekey.toml", subject.as_str(), PROVIDER].map(str::to_owned).into();
+        let provider = PROVIDER.parse().expect("a name");
+        let key = ConnectionKey { subject: subject.parse().expect("a subject"), provider, label: Label::default() };
+        Case { home, key, program, arguments }
     }
 
     /// Looks into the store, with this process as its owner.
@@ -134,9 +141,24 @@ impl Found {
 }
 
 impl Case {
+    /// The same, to do something else: the program with other arguments, or the real one.
+    pub fn doing(self, is_real: bool, arguments: &[&str]) -> Self {
+        let program = if is_real { PathBuf::from(env!("CARGO_BIN_EXE_sidekey")) } else { self.program };
+        Self { program, arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(), ..self }
+    }
+
+    pub fn subject(&self) -> &str {
+        self.key.subject.as_str()
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.home.path().join("data/sidekey.db")
+    }
+
     /// Runs the program to its end.
     pub async fn run(&self) {
-        let output = self.command(&program(), &[]).stderr(Stdio::piped()).output().await.expect("it runs");
+        let mut command = self.command(&self.program);
+        let output = command.args(&self.arguments).output().await.expect("it runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -147,11 +169,17 @@ impl Case {
 
     /// The same without waiting. Once strace is killed, the program goes on without it.
     pub fn spawn_traced(&self, options: &[&str]) -> Child {
-        let program = program();
-        let program = program.to_str().expect("text");
-        let options = [options, &["-qq", "-o", "trace", program]].concat();
-        let mut strace = self.command(Path::new("strace"), &options);
-        strace.stderr(Stdio::null()).spawn().expect("strace is installed (`make setup`)")
+        let mut strace = self.command(Path::new("strace"));
+        strace.args(options).args(["-qq", "-o", "trace"]).arg(&self.program).args(&self.arguments);
+        strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace is installed (`make setup`)")
+    }
+
+    /// Runs it, to be killed when one of its threads begins this call for the nth time. Whether it was.
+    pub async fn is_killed(&self, call: &str, when: usize, options: &[&str]) -> bool {
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={when}"));
+        let status = self.traced(&[options, &["-e", &trace, "-e", &inject]].concat()).await;
+        assert!(status.success() || status.signal() == Some(9), "{call} {when}: {status}");
+        !status.success()
     }
 
     /// Whether no program owns the store.
@@ -165,11 +193,10 @@ impl Case {
         std::fs::read_to_string(self.home.path().join("trace")).expect("there")
     }
 
-    fn command(&self, program: &Path, options: &[&str]) -> Command {
+    fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.args(options).arg("sidekey.toml").arg(self.key.subject.as_str()).arg(PROVIDER);
         // There are system calls enough without reading all roots of the machine.
-        command.env("SSL_CERT_FILE", "roots.pem").env_remove("SSL_CERT_DIR");
+        command.env("SSL_CERT_FILE", "roots.pem").env_remove("SSL_CERT_DIR").env_remove("SIDEKEY_CONFIG");
         command.current_dir(self.home.path()).kill_on_drop(true).stdin(Stdio::null());
         command
     }
