@@ -68,8 +68,9 @@ impl SqliteStore {
         let (thread, directory) = (std::thread::Builder::new().name("sidekey-store".to_owned()), directory.to_owned());
         let serve = move || serve(lock, &directory, &opened, &queue);
         let thread = thread.spawn(serve).map_err(unusable)?;
-        opening.recv().map_err(|_| gone())??;
-        Ok(Self { work: Some(work), thread: Some(thread) })
+        let store = Self { work: Some(work), thread: Some(thread) };
+        // If it fails, the thread has ended and let go of the lock when this returns.
+        opening.recv().map_err(|_| gone())?.map(|()| store)
     }
 
     /// Runs `operation` on the store's thread. It is carried out even if the caller stops waiting.

@@ -2,6 +2,7 @@
 //! dependencies are linked once.
 
 mod audit;
+mod bit_rot;
 mod cli_grants;
 mod client;
 mod compile_fail;
