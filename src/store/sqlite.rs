@@ -59,7 +59,8 @@ impl SqliteStore {
         drop(files::open_private(&directory.join(FILE_NAME)).map_err(unusable)?);
         for suffix in ["-wal", "-shm"] {
             let side_file = directory.join(format!("{FILE_NAME}{suffix}"));
-            if side_file.exists() {
+            // Also a link that leads nowhere: SQLite would make the file that it names.
+            if side_file.symlink_metadata().is_ok() {
                 files::private_file(&side_file).map_err(unusable)?;
             }
         }
@@ -490,6 +491,22 @@ mod tests {
         assert!(message.contains("chmod 600") && message.contains(FILE_NAME), "{message}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
         assert!(SqliteStore::open(&path).err().expect("refused").to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_refused_and_not_followed() {
+        for name in [FILE_NAME, LOCK_NAME, reserve::FILE_NAME, "sidekey.db-wal", "sidekey.db-shm"] {
+            let home = tempfile::tempdir().expect("a directory");
+            let (path, elsewhere) = (home.path().join("store"), home.path().join("elsewhere"));
+            drop(SqliteStore::open(&path).expect("opens"));
+            let _ = fs::remove_file(path.join(name));
+            std::os::unix::fs::symlink(&elsewhere, path.join(name)).expect("linked");
+            assert!(matches!(SqliteStore::open(&path), Err(StoreError::Unusable(_))), "{name}");
+            assert!(!elsewhere.exists(), "{name}");
+            fs::write(&elsewhere, "not ours").expect("written");
+            assert!(matches!(SqliteStore::open(&path), Err(StoreError::Unusable(_))), "{name}");
+            assert_eq!(fs::read(&elsewhere).expect("there"), b"not ours", "{name}");
+        }
     }
 
     #[test]

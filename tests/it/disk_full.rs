@@ -4,43 +4,12 @@ use std::fs::OpenOptions;
 use std::process::Stdio;
 use std::time::Duration;
 
-use sidekey_simulator::{Counters, Endpoint, Fault, FaultKind, Options, Simulator};
+use sidekey_simulator::{Endpoint, Fault, FaultKind, Simulator};
 
-use crate::client::{Answer, http, send};
+use crate::client::{http, send};
 use crate::process::{Program, out, sidekey};
-use crate::small_disk::SmallDisk;
+use crate::small_disk::{address, call, counters, get, readiness, simulator, small_disk};
 use crate::world::{Files, Setup, eventually, pause};
-
-async fn simulator(lifetime: f64) -> Simulator {
-    let simulator = sidekey_simulator::start(Options::default()).await.expect("a simulator");
-    simulator.set("github", |settings| settings.access_lifetime_s = lifetime);
-    simulator
-}
-
-async fn small_disk(simulator: &Simulator) -> SmallDisk {
-    let setup = Setup { tables: "[admin]\nsocket = \"admin.sock\"\n".to_owned(), ..Setup::default() };
-    SmallDisk::start(Files::write(&simulator.url(), &setup)).await
-}
-
-fn counters(simulator: &Simulator) -> Counters {
-    simulator.ledger().profile("github").counters.clone()
-}
-
-async fn get(program: &Program, handle: &str) -> Answer {
-    send(http().get(address(program)).bearer_auth(handle)).await
-}
-
-fn address(program: &Program) -> String {
-    format!("http://{}/github/user", program.files.egress)
-}
-
-async fn call(program: &Program, handle: &str) -> u16 {
-    get(program, handle).await.status
-}
-
-async fn readiness(program: &Program) -> Answer {
-    send(http().get(format!("http://{}/readyz", program.files.metrics))).await
-}
 
 /// Has the next refresh take a while, and waits until the provider has been asked.
 async fn a_refresh_under_way(simulator: &Simulator, ms: u64) {
@@ -142,6 +111,23 @@ async fn a_result_that_finds_no_room_waits_in_memory_and_a_stop_waits_for_it() {
     .await;
     let counters = counters(&simulator);
     assert_eq!((counters.refreshes_rejected, counters.reuse_detected), (0, 0), "nothing was lost");
+    simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_for_another_file_everything_goes_on() {
+    let simulator = simulator(1.0).await;
+    let mut disk = small_disk(&simulator).await;
+    disk.program.connect("github", "alice").await;
+    let handle = disk.program.handle("alice").await;
+    disk.fill_with_files().await;
+    eventually("refreshes", async || {
+        call(&disk.program, &handle).await;
+        counters(&simulator).refreshes_ok >= 3
+    })
+    .await;
+    assert_eq!(readiness(&disk.program).await.status, 200);
+    assert_eq!(disk.stop("TERM").await, 0);
     simulator.stop().await;
 }
 

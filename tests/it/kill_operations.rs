@@ -118,7 +118,7 @@ async fn killed_while_it_migrates_an_old_store_the_next_start_goes_on_and_nothin
         versions.insert(version);
         case.run().await;
         assert_sound(case);
-        assert_eq!(ask(case, "SELECT user_version || '' FROM pragma_user_version"), [newest.clone()]);
+        assert_eq!(ask(case, "SELECT user_version || '' FROM pragma_user_version"), std::slice::from_ref(&newest));
         assert_eq!(ask(case, schema), expected);
         assert_eq!(ask(case, "SELECT id || generation FROM connections"), ["c_old7"]);
     })

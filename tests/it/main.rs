@@ -11,6 +11,7 @@ mod demo;
 mod disconnect;
 mod disk_errors;
 mod disk_full;
+mod disk_trouble;
 mod docs;
 mod document_server;
 mod egress;

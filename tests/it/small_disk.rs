@@ -3,11 +3,13 @@
 
 use std::process::Stdio;
 
+use sidekey_simulator::{Counters, Options, Simulator};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 
+use crate::client::{Answer, http, send};
 use crate::process::Program;
-use crate::world::Files;
+use crate::world::{Files, Setup};
 
 /// The file system, and the program on it.
 pub struct SmallDisk {
@@ -17,7 +19,7 @@ pub struct SmallDisk {
 }
 
 /// Runs the commands that it is sent. Killed with the namespace, and everything in it, when the test lets go of it.
-const SHELL: &str = "mount -t tmpfs -o size=3m,mode=700 none data &&
+const SHELL: &str = "mount -t tmpfs -o size=3m,nr_inodes=64,mode=700 none data &&
   while read -r command; do eval \"$command\"; echo \"$?\"; done";
 
 impl SmallDisk {
@@ -37,8 +39,13 @@ impl SmallDisk {
 
     /// Starts the program, and waits until it is ready.
     pub async fn serve(&mut self) {
+        self.serve_under("").await;
+    }
+
+    /// The same under another program, whose command line this is.
+    pub async fn serve_under(&mut self, tracer: &str) {
         let sidekey = env!("CARGO_BIN_EXE_sidekey");
-        self.run(&format!("{sidekey} serve --config sidekey.toml 2>>log & server=$!")).await;
+        self.run(&format!("{tracer} {sidekey} serve --config sidekey.toml 2>>log & server=$!")).await;
         self.program.ready().await;
     }
 
@@ -50,6 +57,12 @@ impl SmallDisk {
     /// Leaves no room for another byte.
     pub async fn fill(&mut self) {
         assert_ne!(self.run("cat /dev/zero >>data/filler 2>/dev/null").await, 0, "it is full");
+    }
+
+    /// Leaves no room for another file.
+    pub async fn fill_with_files(&mut self) {
+        assert_ne!(self.run("(i=0; while : >data/empty$i; do i=$((i + 1)); done) 2>/dev/null; false").await, 0);
+        assert_ne!(self.run("(: >data/another) 2>/dev/null").await, 0, "it is full");
     }
 
     pub async fn free(&mut self) {
@@ -66,4 +79,36 @@ impl SmallDisk {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.program.files.home.path().join("log")).expect("there")
     }
+}
+
+pub async fn simulator(lifetime: f64) -> Simulator {
+    let simulator = sidekey_simulator::start(Options::default()).await.expect("a simulator");
+    simulator.set("github", |settings| settings.access_lifetime_s = lifetime);
+    simulator
+}
+
+/// With the program on it, connected to nothing yet.
+pub async fn small_disk(simulator: &Simulator) -> SmallDisk {
+    let setup = Setup { tables: "[admin]\nsocket = \"admin.sock\"\n".to_owned(), ..Setup::default() };
+    SmallDisk::start(Files::write(&simulator.url(), &setup)).await
+}
+
+pub fn counters(simulator: &Simulator) -> Counters {
+    simulator.ledger().profile("github").counters.clone()
+}
+
+pub async fn get(program: &Program, handle: &str) -> Answer {
+    send(http().get(address(program)).bearer_auth(handle)).await
+}
+
+pub fn address(program: &Program) -> String {
+    format!("http://{}/github/user", program.files.egress)
+}
+
+pub async fn call(program: &Program, handle: &str) -> u16 {
+    get(program, handle).await.status
+}
+
+pub async fn readiness(program: &Program) -> Answer {
+    send(http().get(format!("http://{}/readyz", program.files.metrics))).await
 }
