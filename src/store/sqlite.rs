@@ -105,8 +105,7 @@ impl Drop for SqliteStore {
     }
 }
 
-/// The operating system lets go of the lock however the process ends.
-fn serve(_lock: File, directory: &Path, opened: &mpsc::Sender<Result<(), StoreError>>, queue: &mpsc::Receiver<Work>) {
+fn serve(_lock: Lock, directory: &Path, opened: &mpsc::Sender<Result<(), StoreError>>, queue: &mpsc::Receiver<Work>) {
     let mut keeper = match Keeper::open(directory) {
         Ok(keeper) => keeper,
         Err(error) => return drop(opened.send(Err(error))),
@@ -124,12 +123,22 @@ fn gone() -> StoreError {
     StoreError::Failed("its thread has ended".to_owned())
 }
 
-/// Takes the lock that says this process owns the store.
-fn own(directory: &Path) -> Result<File, StoreError> {
+/// Says that this process owns the store. The operating system lets go of it however the process ends.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would not do while a child process that is just being started has it open too.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock.
+fn own(directory: &Path) -> Result<Lock, StoreError> {
     let path: PathBuf = directory.join(LOCK_NAME);
     let file = files::open_private(&path).map_err(unusable)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
             "another sidekey process owns {}; ask it through its admin socket, or stop it",
             directory.display()

@@ -1,8 +1,9 @@
 //! The database, its reserve, and what is to be done when the disk fails.
 //!
 //! After an error in writing or syncing nobody knows what is on disk, and the next sync may say that all is well without
-//! having written anything. So the connection is closed; before it is used again, everything in the write-ahead log is
-//! written to the database anew, and checked. Until then every operation fails.
+//! having written anything. So the connection is only read from; before anything is written again, another one is opened,
+//! everything in the write-ahead log is written to the database anew, and checked. What had failed is not in it: the log's
+//! index, which both connections share, ends before it.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -24,17 +25,18 @@ pub struct Keeper {
     path: PathBuf,
     /// The file's device and number: another file at the same place is not ours.
     identity: (u64, u64),
-    state: State,
+    connection: Connection,
+    trust: Trust,
     reserve: Reserve,
     /// By connection.
     owed: BTreeMap<String, Owed>,
 }
 
-enum State {
-    Open(Connection),
-    /// To be opened again before it is used.
-    Closed,
-    /// What was found is for the operator to mend.
+enum Trust {
+    Full,
+    /// The connection is only read from, until another one takes its place.
+    Lost,
+    /// What was found is for the operator to mend; reading goes on.
     Damaged(String),
 }
 
@@ -55,7 +57,7 @@ impl Keeper {
         if let Err(error) = schema::fold_in(&connection) {
             warn!(operation = "store", %error, "the write-ahead log cannot be folded in yet");
         }
-        let mut keeper = Self { path, identity, state: State::Open(connection), reserve, owed: BTreeMap::new() };
+        let mut keeper = Self { path, identity, connection, trust: Trust::Full, reserve, owed: BTreeMap::new() };
         if let Err(error) = keeper.prepare() {
             warn!(operation = "store", %error, "nothing is refreshed for now");
         }
@@ -64,7 +66,12 @@ impl Keeper {
 
     /// Runs an operation.
     pub fn run<T>(&mut self, operation: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        operation(self.connection()?).map_err(|error| self.failed(&error))
+        let trouble = self.mend().err();
+        operation(&mut self.connection).map_err(|error| match trouble {
+            // Why nothing can be written, rather than that this could not be.
+            Some(trouble) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => trouble,
+            _ => self.failed(&error),
+        })
     }
 
     /// The same for what may be the only copy of something: the reserve is for that.
@@ -90,7 +97,7 @@ impl Keeper {
     /// Makes sure that what is begun now can be finished: the file is in its place, space is set aside, and nothing is
     /// owed.
     pub fn prepare(&mut self) -> Result<(), StoreError> {
-        self.connection()?;
+        self.mend()?;
         if !self.owed.is_empty() {
             return Err(StoreError::Failed("the outcome of an earlier refresh cannot be written".to_owned()));
         }
@@ -113,40 +120,36 @@ impl Keeper {
 
     /// Writes what is still owed, if that can be done now.
     pub fn close(mut self) {
-        if let Err(error) = self.connection() {
+        if let Err(error) = self.mend() {
             error!(operation = "store", %error, "closed as it is");
         }
     }
 
-    /// The connection, opened again if need be, with everything written that is owed and can be.
-    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        self.reopen()?;
-        while let (State::Open(connection), Some(owed)) = (&mut self.state, self.owed.first_entry()) {
-            match owed.get()(connection) {
+    /// Makes sure that the connection can be written to, and writes what is owed.
+    fn mend(&mut self) -> Result<(), StoreError> {
+        self.replace_connection()?;
+        while let Some(owed) = self.owed.first_entry() {
+            match owed.get()(&mut self.connection) {
                 Ok(()) => drop(owed.remove()),
                 Err(error) => {
-                    let _ = self.failed(&error);
-                    self.reopen()?;
-                    break;
+                    self.failed(&error);
+                    return self.replace_connection();
                 }
             }
         }
-        match &mut self.state {
-            State::Open(connection) => Ok(connection),
-            _ => Err(StoreError::Failed("it is closed".to_owned())),
-        }
+        Ok(())
     }
 
-    fn reopen(&mut self) -> Result<(), StoreError> {
-        match &self.state {
-            State::Open(_) => return Ok(()),
-            State::Damaged(what) => return Err(StoreError::Failed(what.clone())),
-            State::Closed => {}
+    fn replace_connection(&mut self) -> Result<(), StoreError> {
+        match &self.trust {
+            Trust::Full => return Ok(()),
+            Trust::Damaged(what) => return Err(StoreError::Failed(what.clone())),
+            Trust::Lost => {}
         }
         if identity(&self.path).ok() != Some(self.identity) {
             return Err(StoreError::Failed(format!("{} was removed or replaced", self.path.display())));
         }
-        let failed = |error: rusqlite::Error| StoreError::Failed(format!("it cannot be opened again: {error}"));
+        let failed = |error: rusqlite::Error| StoreError::Failed(format!("it cannot be written to: {error}"));
         let connection = schema::open(&self.path).map_err(|error| StoreError::Failed(error.to_string()))?;
         schema::fold_in(&connection).map_err(failed)?;
         if let Some(damage) = schema::damage(&connection).map_err(failed)? {
@@ -155,18 +158,22 @@ impl Keeper {
                 self.path.display()
             );
             error!(operation = "store", what);
-            self.state = State::Damaged(what.clone());
+            self.trust = Trust::Damaged(what.clone());
             return Err(StoreError::Failed(what));
         }
         info!(operation = "store", "opened again, written anew and checked");
-        self.state = State::Open(connection);
+        self.connection = connection;
+        self.trust = Trust::Full;
         Ok(())
     }
 
     fn failed(&mut self, error: &rusqlite::Error) -> StoreError {
-        if leaves_the_disk_unknown(error) {
-            error!(operation = "store", %error, "closed, to be opened again");
-            self.state = State::Closed;
+        if leaves_the_disk_unknown(error) && matches!(self.trust, Trust::Full) {
+            error!(operation = "store", %error, "nothing is written until the database has been opened again");
+            self.trust = Trust::Lost;
+            if let Err(error) = schema::read_only(&self.connection) {
+                error!(operation = "store", %error, "it cannot be kept from being written to");
+            }
         }
         match error {
             rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {

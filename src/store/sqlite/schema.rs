@@ -62,6 +62,11 @@ pub fn damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
     Ok((found != "ok").then_some(found))
 }
 
+/// Has every later write fail.
+pub fn read_only(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "query_only", true)
+}
+
 /// Writes, syncs and reads. A write that is taken back again would not reach the disk.
 pub fn probe(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
