@@ -40,8 +40,8 @@ bench: setup ## Injection beside a bare Pingora pass-through, in one run
 schema: setup ## Regenerate config/sidekey.schema.json and docs/configuration.md
 	SIDEKEY_WRITE_SCHEMA=1 $(CARGO) test --lib config::load
 
-setup: ## Install what is missing (Pingora needs cmake)
-	@scripts/setup cmake
+setup: ## Install what is missing (Pingora needs cmake, tests of what a kill or a broken disk leaves need strace)
+	@scripts/setup cmake strace
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -7,17 +7,22 @@ mod flows;
 mod guard;
 mod handles;
 mod issuer;
+mod keeper;
+mod repair;
+mod reserve;
 mod revocations;
 mod schema;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use self::keeper::Keeper;
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::base::files;
@@ -40,13 +45,13 @@ pub const FILE_NAME: &str = "sidekey.db";
 /// The name of the file whose lock says that the store is owned.
 pub const LOCK_NAME: &str = "sidekey.lock";
 
-type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+type Work = Box<dyn FnOnce(&mut Keeper) + Send>;
 
 /// [`Store`] in a directory of its own, owned by one process.
 pub struct SqliteStore {
-    work: mpsc::Sender<Work>,
-    // Held as long as the store lives; the operating system lets go of it however the process ends.
-    _lock: File,
+    /// Absent only while the store is dropped.
+    work: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl SqliteStore {
@@ -55,19 +60,22 @@ impl SqliteStore {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         files::private_directory(directory).map_err(unusable)?;
         let lock = own(directory)?;
-        let path = directory.join(FILE_NAME);
-        drop(files::open_private(&path).map_err(unusable)?);
+        drop(files::open_private(&directory.join(FILE_NAME)).map_err(unusable)?);
         for suffix in ["-wal", "-shm"] {
             let side_file = directory.join(format!("{FILE_NAME}{suffix}"));
-            if side_file.exists() {
+            // Also a link that leads nowhere: SQLite would make the file that it names.
+            if side_file.symlink_metadata().is_ok() {
                 files::private_file(&side_file).map_err(unusable)?;
             }
         }
-        let connection = schema::open(&path)?;
         let (work, queue) = mpsc::channel::<Work>();
-        let thread = std::thread::Builder::new().name("sidekey-store".to_owned());
-        thread.spawn(move || serve(connection, &queue)).map_err(unusable)?;
-        Ok(Self { work, _lock: lock })
+        let (opened, opening) = mpsc::channel();
+        let (thread, directory) = (std::thread::Builder::new().name("sidekey-store".to_owned()), directory.to_owned());
+        let serve = move || serve(lock, &directory, &opened, &queue);
+        let thread = thread.spawn(serve).map_err(unusable)?;
+        let store = Self { work: Some(work), thread: Some(thread) };
+        // If it fails, the thread has ended and let go of the lock when this returns.
+        opening.recv().map_err(|_| gone())?.map(|()| store)
     }
 
     /// Runs `operation` on the store's thread. It is carried out even if the caller stops waiting.
@@ -75,33 +83,66 @@ impl SqliteStore {
         &self,
         operation: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.keep(|keeper| keeper.run(operation)).await
+    }
+
+    async fn keep<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&mut Keeper) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let work: Work = Box::new(move |connection| {
-            let _ = answer.send(operation(connection));
+        let work: Work = Box::new(move |keeper| {
+            let _ = answer.send(operation(keeper));
         });
-        let gone = || StoreError::Failed("its thread has ended".to_owned());
-        self.work.send(work).map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?.map_err(|error| match error {
-            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
-                StoreError::Corrupt(error.to_string())
-            }
-            error => StoreError::Failed(error.to_string()),
-        })
+        self.work.as_ref().ok_or_else(gone)?.send(work).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
     }
 }
 
-fn serve(mut connection: Connection, queue: &mpsc::Receiver<Work>) {
+impl Drop for SqliteStore {
+    /// Finishes what was handed over, and closes the file, before the lock is let go of.
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(_lock: Lock, directory: &Path, opened: &mpsc::Sender<Result<(), StoreError>>, queue: &mpsc::Receiver<Work>) {
+    let mut keeper = match Keeper::open(directory) {
+        Ok(keeper) => keeper,
+        Err(error) => return drop(opened.send(Err(error))),
+    };
+    if opened.send(Ok(())).is_err() {
+        return;
+    }
     while let Ok(work) = queue.recv() {
-        work(&mut connection);
+        work(&mut keeper);
+    }
+    keeper.close();
+}
+
+fn gone() -> StoreError {
+    StoreError::Failed("its thread has ended".to_owned())
+}
+
+/// Says that this process owns the store. The operating system lets go of it however the process ends.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would not do while a child process that is just being started has it open too.
+        let _ = self.0.unlock();
     }
 }
 
-/// Takes the lock that says this process owns the store.
-fn own(directory: &Path) -> Result<File, StoreError> {
+/// Takes the lock.
+fn own(directory: &Path) -> Result<Lock, StoreError> {
     let path: PathBuf = directory.join(LOCK_NAME);
     let file = files::open_private(&path).map_err(unusable)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
             "another sidekey process owns {}; ask it through its admin socket, or stop it",
             directory.display()
@@ -190,15 +231,40 @@ impl Store for SqliteStore {
     }
 
     async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<Option<u64>, StoreError> {
-        self.run(move |db| connections::begin_refresh(db, &id, generation, &intent)).await
+        // Nothing may be burnt that could not be replaced.
+        self.keep(move |keeper| {
+            keeper.prepare()?;
+            let begun = keeper.run(|db| connections::begin_refresh(db, &id, generation, &intent));
+            if begun.is_err() {
+                let owner = id.clone();
+                keeper.owe(owner, move |db| repair::forget_intent(db, &id, &intent.attempt));
+            }
+            begun
+        })
+        .await
     }
 
     async fn complete_refresh(&self, id: String, generation: u64, tokens: RefreshedTokens) -> Result<bool, StoreError> {
-        self.run(move |db| connections::complete_refresh(db, &id, generation, &tokens)).await
+        self.keep(move |keeper| {
+            keeper.run_at_any_cost(|db| {
+                let is_new = connections::complete_refresh(db, &id, generation, &tokens)?;
+                // What was reported as failed a moment ago may have been written all the same.
+                Ok(is_new || repair::holds(db, &id, &tokens)?)
+            })
+        })
+        .await
     }
 
     async fn fail_refresh(&self, id: String, generation: u64, failure: RefreshFailure) -> Result<bool, StoreError> {
-        self.run(move |db| connections::fail_refresh(db, &id, generation, &failure)).await
+        self.keep(move |keeper| {
+            let failed = keeper.run_at_any_cost(|db| connections::fail_refresh(db, &id, generation, &failure));
+            if failed.is_err() {
+                let owner = id.clone();
+                keeper.owe(owner, move |db| connections::fail_refresh(db, &id, generation, &failure).map(|_| ()));
+            }
+            failed
+        })
+        .await
     }
 
     async fn postpone_refresh(&self, key: ConnectionKey, until: Timestamp) -> Result<(), StoreError> {
@@ -246,7 +312,11 @@ impl Store for SqliteStore {
     }
 
     async fn health(&self) -> Result<(), StoreError> {
-        self.run(schema::probe).await
+        self.keep(|keeper| {
+            keeper.prepare()?;
+            keeper.run(schema::probe)
+        })
+        .await
     }
 }
 
@@ -435,7 +505,6 @@ mod tests {
         assert_eq!((found.id, found.access_token), (connection.id, connection.access_token));
     }
 
-    /// The lock is let go of when the store is dropped, which its thread may notice a moment later.
     fn reopen(path: &Path) -> SqliteStore {
         SqliteStore::open(path).expect("opens again")
     }
@@ -455,6 +524,22 @@ mod tests {
         assert!(message.contains("chmod 600") && message.contains(FILE_NAME), "{message}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
         assert!(SqliteStore::open(&path).err().expect("refused").to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_refused_and_not_followed() {
+        for name in [FILE_NAME, LOCK_NAME, reserve::FILE_NAME, "sidekey.db-wal", "sidekey.db-shm"] {
+            let home = tempfile::tempdir().expect("a directory");
+            let (path, elsewhere) = (home.path().join("store"), home.path().join("elsewhere"));
+            drop(SqliteStore::open(&path).expect("opens"));
+            let _ = fs::remove_file(path.join(name));
+            std::os::unix::fs::symlink(&elsewhere, path.join(name)).expect("linked");
+            assert!(matches!(SqliteStore::open(&path), Err(StoreError::Unusable(_))), "{name}");
+            assert!(!elsewhere.exists(), "{name}");
+            fs::write(&elsewhere, "not ours").expect("written");
+            assert!(matches!(SqliteStore::open(&path), Err(StoreError::Unusable(_))), "{name}");
+            assert_eq!(fs::read(&elsewhere).expect("there"), b"not ours", "{name}");
+        }
     }
 
     #[test]

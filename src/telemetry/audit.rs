@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -146,6 +147,8 @@ struct Trail {
     path: PathBuf,
     file: File,
     size: u64,
+    /// A record was written in part: by a process that was killed, or onto a full disk.
+    is_torn: bool,
 }
 
 impl Trail {
@@ -153,18 +156,33 @@ impl Trail {
         let path = directory.join(FILE_NAME);
         let file = files::append_private(&path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path, file, size })
+        let mut trail = Self { path, file, size, is_torn: false };
+        trail.is_torn = trail.ends_within_a_line()?;
+        Ok(trail)
     }
 
     fn append(&mut self, record: &Record, now: Timestamp) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
+        if self.is_torn {
+            // Or this record would be lost with that one.
+            line.insert(0, b'\n');
+        }
         if self.size > 0 && self.size + line.len() as u64 > LARGEST {
             self.put_aside(now)?;
         }
+        self.is_torn = true;
         self.file.write_all(&line)?;
+        self.is_torn = false;
         self.size += line.len() as u64;
         Ok(())
+    }
+
+    fn ends_within_a_line(&self) -> std::io::Result<bool> {
+        let Some(last) = self.size.checked_sub(1) else { return Ok(false) };
+        let mut byte = [0];
+        File::open(&self.path)?.read_exact_at(&mut byte, last)?;
+        Ok(byte != *b"\n")
     }
 
     fn put_aside(&mut self, now: Timestamp) -> std::io::Result<()> {
@@ -239,6 +257,10 @@ mod tests {
         );
         std::fs::write(home.path().join(FILE_NAME), format!("{text}{{\"time\":\"cut o")).expect("written");
         assert_eq!(all(home.path()), ["one", "two"]);
+        let audit = Audit::open(home.path(), clock).expect("opened");
+        audit.record(Record::new("connect", "three"));
+        audit.close();
+        assert_eq!(all(home.path()), ["one", "two", "three"], "what was cut off takes nothing along");
     }
 
     #[test]

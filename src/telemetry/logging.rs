@@ -10,7 +10,10 @@ use tracing_subscriber::fmt;
 /// `trace` at `trace`, but for Pingora: its finer lines hold whole requests, with code, cookie and token.
 pub fn start(json: bool, level: &str) {
     let filter = filter(level);
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A line that cannot be written (the disk that it goes to is full) is lost. Complaining about it in the same place
+    // would be a panic.
+    let builder = fmt().log_internal_errors(false);
+    let builder = builder.with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start (several servers in one test process) keeps the first.
     let _ =
         if json { builder.json().flatten_event(true).with_current_span(false).try_init() } else { builder.try_init() };

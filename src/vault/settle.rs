@@ -45,6 +45,7 @@ impl Vault {
             match stored {
                 Ok(true) => break,
                 Ok(false) => {
+                    self.parts.health.well(Part::RefreshedTokens);
                     warn!(operation = "refresh", connection = %record.key, "replaced or ended while it was refreshed");
                     self.put_aside(record, &tokens).await;
                     return RefreshResult::Overtaken;

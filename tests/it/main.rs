@@ -2,6 +2,7 @@
 //! dependencies are linked once.
 
 mod audit;
+mod bit_rot;
 mod chaos;
 mod cli_grants;
 mod client;
@@ -9,6 +10,9 @@ mod compile_fail;
 mod connect;
 mod demo;
 mod disconnect;
+mod disk_errors;
+mod disk_full;
+mod disk_trouble;
 mod docs;
 mod document_server;
 mod egress;
@@ -43,7 +47,10 @@ mod issuer_revocation;
 mod issuer_support;
 mod issuer_token;
 mod issuer_token_requests;
+mod kill_operations;
+mod kill_syscalls;
 mod mcp_front;
+mod one_refresh;
 mod process;
 mod public_framing;
 mod recovery;
@@ -52,6 +59,7 @@ mod replay;
 mod secrets;
 mod secrets_mcp;
 mod sentinel;
+mod small_disk;
 mod streaming;
 mod visit_bounds;
 mod visit_callback;

@@ -50,7 +50,7 @@ impl Program {
         program
     }
 
-    async fn ready(&self) {
+    pub async fn ready(&self) {
         let url = format!("http://{}/readyz", self.files.metrics);
         eventually("ready", async || http().get(&url).send().await.is_ok_and(|answer| answer.status() == 200)).await;
     }
@@ -391,14 +391,14 @@ async fn a_lost_key_is_reported_and_destroys_nothing() {
     simulator.stop().await;
 }
 
-struct Certificates {
-    authority: String,
+pub struct Certificates {
+    pub authority: String,
     certificate: String,
     key: String,
 }
 
 /// A certificate for `name` by an authority of its own.
-fn certificates(name: &str) -> Certificates {
+pub fn certificates(name: &str) -> Certificates {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let authority_key = KeyPair::generate().expect("a key");
     let mut authority = CertificateParams::new(Vec::new()).expect("parameters");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::store::StoreError;
 
@@ -14,10 +14,11 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0004_recovery.sql"),
 ];
 
-/// Opens the file: write-ahead log, every commit synced to disk, foreign keys checked.
+/// Opens the file, which must be there: write-ahead log, every commit synced to disk, foreign keys checked.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
     let unusable = |error: rusqlite::Error| StoreError::Unusable(format!("{}: {error}", path.display()));
-    let mut connection = Connection::open(path).map_err(unusable)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(unusable)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(unusable)?;
@@ -47,10 +48,31 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes and reads, and leaves nothing behind.
+/// Writes everything in the write-ahead log to the database, syncs it, and empties the log: whatever a sync that failed
+/// has left in the air is on disk then.
+pub fn fold_in(connection: &Connection) -> rusqlite::Result<()> {
+    let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    // There is no other connection, unless an operator looks into the file.
+    let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    if is_busy { Err(rusqlite::Error::SqliteFailure(busy, None)) } else { Ok(()) }
+}
+
+/// Reads the whole file; what is wrong with it, if anything is.
+pub fn damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((found != "ok").then_some(found))
+}
+
+/// Has every later write fail.
+pub fn read_only(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "query_only", true)
+}
+
+/// Writes, syncs and reads. A write that is taken back again would not reach the disk.
 pub fn probe(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
+    transaction.execute("DELETE FROM probe", [])?;
     transaction.execute("INSERT INTO probe (value) VALUES (1)", [])?;
     transaction.query_row("SELECT count(*) FROM probe", [], |row| row.get::<_, i64>(0))?;
-    transaction.rollback()
+    transaction.commit()
 }
