@@ -27,8 +27,8 @@ async fn stored_or_not_sent(bed: &Bed, case: &Case, fault: &str) -> bool {
 /// A token that works once is neither lost nor left in doubt.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_or_sync_that_fails_once_loses_nothing_whichever_it_is() {
-    let bed = Bed::make(Rule::SingleUse, 90).await;
-    let mut cases = (0..90).map(|number| bed.case(number));
+    let bed = Bed::make(Rule::SingleUse, 130).await;
+    let mut cases = (0..130).map(|number| bed.case(number));
     let (mut sent, mut not_sent, mut reopened) = (0, 0, 0);
     for (call, error) in FAULTS {
         for when in 1.. {
@@ -60,8 +60,8 @@ async fn a_write_or_sync_that_fails_once_loses_nothing_whichever_it_is() {
 /// that can be done.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fails_from_some_write_or_sync_on_loses_nothing_once_it_works_again() {
-    let bed = Bed::make(Rule::SingleUse, 70).await;
-    let mut cases = (0..70).map(|number| bed.case(number));
+    let bed = Bed::make(Rule::SingleUse, 100).await;
+    let mut cases = (0..100).map(|number| bed.case(number));
     let (mut waited, mut not_sent) = (0, 0);
     for (call, error) in [("fsync", "EIO"), ("pwrite64", "ENOSPC"), ("pwrite64", "EIO")] {
         for when in 1.. {

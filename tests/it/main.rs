@@ -21,6 +21,7 @@ mod front;
 mod front_support;
 mod further_tokens;
 mod grant_ends;
+mod herd;
 mod ingress_grants;
 mod ingress_limits;
 mod ingress_providers;

@@ -15,11 +15,12 @@ use tokio_rustls::TlsAcceptor;
 use crate::calls::ApiCall;
 use crate::control;
 use crate::faults::Fault;
-use crate::ledger::{IssuedValues, LedgerSnapshot, ProfileLedger};
+use crate::ledger::{Counters, IssuedValues, LedgerSnapshot, ProfileLedger};
 use crate::profile::Profile;
+use crate::rotation;
 use crate::server::Server;
 use crate::settings::Settings;
-use crate::state::Shared;
+use crate::state::{Code, Shared};
 
 /// Options of one simulator.
 #[derive(Clone)]
@@ -118,6 +119,44 @@ impl Simulator {
     /// if the client that sent them is gone.
     pub fn undecided_token_requests(&self) -> usize {
         self.shared.undecided_count()
+    }
+
+    /// How often what happened at one profile.
+    ///
+    /// # Panics
+    /// When there is no such profile: a test's typing error.
+    pub fn profile_counters(&self, profile: &str) -> Counters {
+        self.shared.lock().profile(named(profile)).ledger.counters.clone()
+    }
+
+    /// How many token requests there were at the same time at most.
+    pub fn most_token_requests_at_once(&self) -> usize {
+        self.shared.most_undecided()
+    }
+
+    /// A grant of this user as if they had approved and the code had been exchanged: its access token, and its refresh token
+    /// if there is one.
+    ///
+    /// # Panics
+    /// When there is no such profile.
+    pub fn issue_grant(&self, profile: &str, user: &str) -> (String, Option<String>) {
+        let profile = named(profile);
+        let mut state = self.shared.lock();
+        let settings = state.settings(profile);
+        let code = Code {
+            client_id: settings.client_id,
+            redirect_uri: String::new(),
+            challenge: None,
+            scope: String::new(),
+            nonce: None,
+            realm: settings.realm_id,
+            user: user.to_owned(),
+            offline: true,
+            expires_at_ms: None,
+            used: true,
+        };
+        let issued = rotation::open_grant(&mut state, profile, &code, None);
+        (issued.access_token, issued.refresh_token.map(|(value, _)| value))
     }
 
     /// Forgets which calls there were.

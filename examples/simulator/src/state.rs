@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     /// Token requests that were read and of which nobody knows yet whether they take effect.
     undecided: AtomicUsize,
+    /// The most there ever were.
+    most_undecided: AtomicUsize,
 }
 
 /// A token request from when it was read until it has taken effect or cannot anymore.
@@ -95,18 +97,29 @@ impl Shared {
             values: IssuedValues::default(),
         };
         state.reset();
-        Arc::new(Shared { state: Mutex::new(state), keys: Keys::new(), undecided: AtomicUsize::new(0) })
+        Arc::new(Shared {
+            state: Mutex::new(state),
+            keys: Keys::new(),
+            undecided: AtomicUsize::new(0),
+            most_undecided: AtomicUsize::new(0),
+        })
     }
 
     /// Counts a token request as undecided for as long as the value lives.
     pub(crate) fn undecided(self: &Arc<Shared>) -> Undecided {
-        self.undecided.fetch_add(1, Ordering::SeqCst);
+        let count = self.undecided.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_undecided.fetch_max(count, Ordering::SeqCst);
         Undecided(Arc::clone(self))
     }
 
     /// How many token requests are undecided.
     pub(crate) fn undecided_count(&self) -> usize {
         self.undecided.load(Ordering::SeqCst)
+    }
+
+    /// How many of them there were at the same time at most.
+    pub(crate) fn most_undecided(&self) -> usize {
+        self.most_undecided.load(Ordering::SeqCst)
     }
 
     /// The state. A panic of another holder does not matter: a test is failing anyway.
