@@ -21,7 +21,7 @@ use crate::report;
 use crate::weather;
 
 /// The shortest and the longest life of a process, in milliseconds. Some die before they are ready.
-const LIFE: (u64, u64) = (50, 1700);
+const LIFE: (u64, u64) = (50, 1500);
 /// How long refreshes may take to settle when all is quiet: the longest are those that wait for their repetitions.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long the provider may take to finish what was sent to it.
