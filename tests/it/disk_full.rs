@@ -9,7 +9,7 @@ use sidekey_simulator::{Endpoint, Fault, FaultKind, Simulator};
 use crate::client::{http, send};
 use crate::process::{Program, out, sidekey};
 use crate::small_disk::{address, call, counters, get, readiness, simulator, small_disk};
-use crate::world::{Files, Setup, eventually, pause};
+use crate::world::{Files, Setup, admin, eventually, pause};
 
 /// Has the next refresh take a while, and waits until the provider has been asked.
 async fn a_refresh_under_way(simulator: &Simulator, ms: u64) {
@@ -111,6 +111,34 @@ async fn a_result_that_finds_no_room_waits_in_memory_and_a_stop_waits_for_it() {
     .await;
     let counters = counters(&simulator);
     assert_eq!((counters.refreshes_rejected, counters.reuse_detected), (0, 0), "nothing was lost");
+    simulator.stop().await;
+}
+
+/// The reply is lost, and that this is so cannot be written at first. Asking again would end the grant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_that_finds_no_room_is_recorded_later_and_the_token_is_not_sent_again() {
+    let simulator = simulator(3600.0).await;
+    let mut disk = small_disk(&simulator).await;
+    disk.program.connect("quickbooks", "alice").await;
+    let handle = disk.program.handle("alice").await;
+    let attempts = || simulator.ledger().profile("quickbooks").counters.refresh_attempts;
+    simulator.add_fault(Fault::new("quickbooks", Endpoint::Refresh, FaultKind::DelayMs { ms: 20_000 }).nth(1));
+    simulator.expire("quickbooks");
+    let url = format!("http://{}/quickbooks/v3/company/0/companyinfo/0", disk.program.files.egress);
+    let call = tokio::spawn(send(http().get(url).bearer_auth(&handle)));
+    eventually("a refresh is under way", async || attempts() == 1).await;
+    disk.run(": >data/sidekey.reserve").await;
+    disk.fill().await;
+    eventually("it is lost", async || disk.log().contains("a failed refresh cannot be recorded")).await;
+    assert_eq!(call.await.expect("no panic").status, 401, "of the API");
+    let socket = disk.program.files.home.path().join("admin.sock");
+    let status = async || admin(&socket, "GET", "/v1/status?subject=alice", "").await.json();
+    assert!(status().await["connections"][0]["trouble"]["in_doubt_since"].is_null(), "nothing could be written");
+    disk.free().await;
+    eventually("it is recorded", async || !status().await["connections"][0]["trouble"]["in_doubt_since"].is_null())
+        .await;
+    eventually("it is ready", async || readiness(&disk.program).await.status == 200).await;
+    assert_eq!(attempts(), 1);
     simulator.stop().await;
 }
 

@@ -51,8 +51,8 @@ struct Seen {
 
 async fn killed_at_any_call(rule: Rule, thread: Thread) {
     let enough = match thread {
-        Thread::Main => 200,
-        Thread::Store => 60,
+        Thread::Main => 160,
+        Thread::Store => 50,
     };
     let bed = Bed::make(rule, enough).await;
     let mut cases = (0..enough).map(|number| bed.case(number));

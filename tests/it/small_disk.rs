@@ -89,7 +89,8 @@ pub async fn simulator(lifetime: f64) -> Simulator {
 
 /// With the program on it, connected to nothing yet.
 pub async fn small_disk(simulator: &Simulator) -> SmallDisk {
-    let setup = Setup { tables: "[admin]\nsocket = \"admin.sock\"\n".to_owned(), ..Setup::default() };
+    let tables = "[admin]\nsocket = \"admin.sock\"\n[timeouts]\ntoken = \"3s\"\n".to_owned();
+    let setup = Setup { tables, ..Setup::default() };
     SmallDisk::start(Files::write(&simulator.url(), &setup)).await
 }
 

@@ -49,15 +49,15 @@ impl Keeper {
         let mut reserve = Reserve::open(directory).map_err(unusable)?;
         let connection = schema::open(&path).or_else(|error| {
             // On a full disk even opening takes some room.
-            warn!(operation = "store", %error, "opened with the space that was set aside");
             reserve.release().map_err(unusable)?;
-            schema::open(&path)
+            schema::open(&path).map_err(|_| error)
         })?;
+        let mut keeper = Self { path, identity, connection, trust: Trust::Full, reserve, owed: BTreeMap::new() };
         // What a process before this one wrote may not have reached the disk.
-        if let Err(error) = schema::fold_in(&connection) {
+        if let Err(error) = schema::fold_in(&keeper.connection) {
+            let error = keeper.failed(&error);
             warn!(operation = "store", %error, "the write-ahead log cannot be folded in yet");
         }
-        let mut keeper = Self { path, identity, connection, trust: Trust::Full, reserve, owed: BTreeMap::new() };
         if let Err(error) = keeper.prepare() {
             warn!(operation = "store", %error, "nothing is refreshed for now");
         }
@@ -104,7 +104,7 @@ impl Keeper {
         let found = identity(&self.path).ok();
         if found != Some(self.identity) {
             return Err(StoreError::Failed(format!(
-                "{} was removed or replaced while it was in use; stop Sidekey, put back the file or a backup, start it",
+                "{} was removed or replaced while it was in use; put it back, or stop Sidekey, restore a backup, start it",
                 self.path.display()
             )));
         }
