@@ -122,6 +122,8 @@ pub struct Vault {
     paused_until: std::sync::atomic::AtomicI64,
     /// Counts connections that were ended, so that one which is being read meanwhile is not taken for a live one.
     forgotten: std::sync::atomic::AtomicU64,
+    /// How many results wait for the store to take them.
+    unstored: std::sync::atomic::AtomicUsize,
     /// Counts exchanges under way, so that a shutdown can wait for them.
     under_way: tokio::sync::watch::Sender<usize>,
 }
@@ -145,6 +147,7 @@ impl Vault {
             changed: tokio::sync::Notify::new(),
             paused_until: std::sync::atomic::AtomicI64::new(i64::MIN),
             forgotten: std::sync::atomic::AtomicU64::new(0),
+            unstored: std::sync::atomic::AtomicUsize::new(0),
             under_way: tokio::sync::watch::Sender::new(0),
         })
     }

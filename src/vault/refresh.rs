@@ -92,6 +92,11 @@ impl Vault {
         if record.generation > slot.live().generation || record.id != slot.live().connection_id {
             return self.publish(slot, &record, RefreshResult::Overtaken);
         }
+        let is_in_doubt = record.trouble.as_ref().is_some_and(|trouble| trouble.in_doubt_since.is_some());
+        if record.intent.is_some() && !is_in_doubt {
+            // One before this was begun and never ended, as after a panic: the provider may have acted on it.
+            return self.settle_interrupted(slot, &record).await;
+        }
         let (provider, current) = match self.prepare(&record) {
             Ok(prepared) => prepared,
             Err(reason) => return self.record_failure(slot, &record, Failure::Operator(reason), None).await,

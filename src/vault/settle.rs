@@ -1,5 +1,6 @@
 //! What follows from an exchange, made durable: tokens, failures, and what came too late.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{error, warn};
@@ -26,8 +27,9 @@ use crate::telemetry::health::Part;
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 /// How long the store is left alone after it failed.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
-/// The least time between a refresh whose reply was lost and its one repetition.
-const FIRST_PROBE: Duration = Duration::from_secs(1);
+/// The least time between a refresh whose reply was lost and its one repetition: the provider may still be at work on the
+/// first, and would take it for the repetition if it came in second.
+pub(super) const FIRST_PROBE: Duration = Duration::from_secs(5);
 
 impl Vault {
     /// Makes a reply durable, however long that takes, and then puts it into use. `sent` is the refresh token that got it.
@@ -40,29 +42,32 @@ impl Vault {
         current: &Secret,
     ) -> RefreshResult {
         let tokens = self.seal_reply(record, reply, sent, current);
-        loop {
-            let stored = self.parts.store.complete_refresh(record.id.clone(), record.generation, tokens.clone()).await;
-            match stored {
-                Ok(true) => break,
-                Ok(false) => {
-                    self.parts.health.well(Part::RefreshedTokens);
-                    warn!(operation = "refresh", connection = %record.key, "replaced or ended while it was refreshed");
-                    self.put_aside(record, &tokens).await;
-                    return RefreshResult::Overtaken;
-                }
-                // These may be the only copies: they are kept until they can be stored, and not used before.
-                Err(error) => {
-                    error!(operation = "refresh", connection = %record.key, %error, "refreshed tokens cannot be stored");
-                    self.parts.health.unwell(Part::RefreshedTokens, error.to_string());
-                    self.parts.clock.sleep(STORE_AGAIN).await;
-                }
-            }
+        if !self.make_durable(record, &tokens).await {
+            warn!(operation = "refresh", connection = %record.key, "replaced or ended while it was refreshed");
+            self.put_aside(record, &tokens).await;
+            return RefreshResult::Overtaken;
         }
-        self.parts.health.well(Part::RefreshedTokens);
         match self.parts.store.connection(record.key.clone()).await {
             Ok(Some(stored)) if stored.id == record.id => self.publish(slot, &stored, RefreshResult::Refreshed),
             Ok(_) => RefreshResult::Overtaken,
             Err(error) => self.store_failed(slot, "read", &error).await,
+        }
+    }
+
+    /// Stores tokens; `false` if somebody else was faster. They may be the only copies: they are kept until they can be stored, and
+    /// not used before.
+    async fn make_durable(&self, record: &ConnectionRecord, tokens: &RefreshedTokens) -> bool {
+        let mut waiting = None;
+        loop {
+            let stored = self.parts.store.complete_refresh(record.id.clone(), record.generation, tokens.clone()).await;
+            let error = match stored {
+                Ok(is_stored) => return is_stored,
+                Err(error) => error,
+            };
+            error!(operation = "refresh", connection = %record.key, %error, "refreshed tokens cannot be stored");
+            waiting.get_or_insert_with(|| Unstored::new(self));
+            self.parts.health.unwell(Part::RefreshedTokens, error.to_string());
+            self.parts.clock.sleep(STORE_AGAIN).await;
         }
     }
 
@@ -185,6 +190,10 @@ impl Vault {
             (Failure::InDoubt { since, .. }, before) => Some(before.unwrap_or(*since)),
             (_, before) => before.or(in_doubt_since),
         };
+        let failure = match failure {
+            Failure::Dead(reason) => Failure::Dead(with_cause(reason, before)),
+            failure => failure,
+        };
         let state = match &failure {
             Failure::Dead(reason) => ConnectionState::NeedsReauth { reason: reason.clone() },
             _ => ConnectionState::Active,
@@ -260,6 +269,32 @@ impl Vault {
                 RefreshResult::Failed("sealed")
             }
         }
+    }
+}
+
+/// A result that waits for the store to take it. The process is not ready before the last of them is stored.
+struct Unstored<'v>(&'v Vault);
+
+impl<'v> Unstored<'v> {
+    fn new(vault: &'v Vault) -> Self {
+        vault.unstored.fetch_add(1, Ordering::Relaxed);
+        Self(vault)
+    }
+}
+
+impl Drop for Unstored<'_> {
+    fn drop(&mut self) {
+        if self.0.unstored.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.parts.health.well(Part::RefreshedTokens);
+        }
+    }
+}
+
+/// Why a grant is dead: where a reply was lost before, most likely because of that.
+fn with_cause(reason: String, before: Option<&RefreshTrouble>) -> String {
+    match before.and_then(|trouble| trouble.in_doubt_since.map(|since| (since, &trouble.last_error))) {
+        Some((since, lost)) => format!("{reason}, after the reply to a refresh at {since} was lost ({lost})"),
+        None => reason,
     }
 }
 

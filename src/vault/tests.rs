@@ -35,6 +35,7 @@ enum Scripted {
     Status(u16, &'static str),
     NotSent,
     Lost,
+    Panic,
 }
 
 /// A token endpoint that answers from a script and remembers what it was sent. It answers only as often as it is let.
@@ -54,13 +55,15 @@ impl HttpClient for ScriptedProvider {
             headers: HeaderMap::new(),
             body: Zeroizing::new(body.into_bytes()),
         };
-        match self.script.lock().unwrap().pop_front().expect("more requests than the script has answers") {
+        let next = self.script.lock().unwrap().pop_front();
+        match next.expect("more requests than the script has answers") {
             Scripted::Grant { access, refresh } => {
                 let refresh = refresh.map_or_else(String::new, |token| format!(",\"refresh_token\":\"{token}\""));
                 Ok(reply(200, format!("{{\"access_token\":\"{access}\",\"expires_in\":3600{refresh}}}")))
             }
             Scripted::Status(status, body) => Ok(reply(status, body.to_owned())),
             Scripted::NotSent => Err(HttpError::NotSent("refused".to_owned())),
+            Scripted::Panic => panic!("as a bug would"),
             Scripted::Lost => Err(HttpError::Ambiguous("reset".to_owned())),
         }
     }
@@ -386,6 +389,9 @@ async fn in_doubt_where_a_refresh_ends_earlier_tokens_it_is_asked_again_at_once(
     bench.clock.advance(HOUR - Duration::from_secs(200));
     assert_eq!(bench.token().await.unwrap(), "at1");
     bench.vault.settled().await;
+    // The first request may still be on its way through the provider.
+    bench.clock.advance(Duration::from_secs(4));
+    assert_eq!((bench.token().await.unwrap().as_str(), bench.requests()), ("at1", 1));
     bench.clock.advance(Duration::from_secs(1));
     assert_eq!(bench.token().await.unwrap(), "at1");
     bench.vault.settled().await;
@@ -554,4 +560,59 @@ async fn two_subjects_never_share_a_refresh() {
     assert_ne!(alice.unwrap().connection_id, bob.unwrap().connection_id);
     let sent = bench.provider.sent.lock().unwrap().join("\n");
     assert!(sent.contains("refresh_token=rt1") && sent.contains("refresh_token=bob-refresh"), "{sent}");
+}
+
+/// A lock that nobody lets go of would keep every later refresh from beginning; and the provider may have acted on this one.
+#[tokio::test]
+async fn a_refresh_that_panics_answers_its_callers_and_is_in_doubt() {
+    let bench = Arc::new(Bench::rotating(SINGLE_USE, [Scripted::Panic, grant("at2", None)]).await);
+    bench.clock.advance(HOUR);
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move { bench.token().await })
+        })
+        .collect();
+    for caller in callers {
+        assert!(matches!(caller.await.unwrap(), Err(TokenError::Unavailable { .. })), "answered, and no deadlock");
+    }
+    assert_eq!(bench.requests(), 1, "and no stampede");
+    assert!(bench.token().await.is_err());
+    assert!(bench.stored().await.trouble.is_some_and(|trouble| trouble.in_doubt_since.is_some()));
+    bench.clock.advance(Duration::from_secs(5));
+    assert_eq!(bench.token().await.unwrap(), "at2");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_uses_no_expired_token_and_asks_once() {
+    let bench = Bench::new("quickbooks", [grant("at2", None)]).await;
+    bench.clock.advance(10 * 365 * 24 * HOUR);
+    assert_eq!(bench.token().await.unwrap(), "at2");
+    assert_eq!(bench.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_back_uses_what_it_has_and_asks_nobody() {
+    let bench = Bench::new("quickbooks", []).await;
+    let obtained_later = ConnectionRecord {
+        connected_at: NOW.plus(HOUR),
+        refreshed_at: Some(NOW.plus(HOUR)),
+        refresh_token_since: Some(NOW.plus(HOUR)),
+        ..bench.connection(Some(NOW.plus(2 * HOUR)))
+    };
+    let key = bench.key.with_token(Some("later".parse().unwrap()));
+    let sealed =
+        |field, token: &str| bench.sealer.seal(&connection_context(&key, "c_2", field, 1), &Secret::new(token));
+    let record = ConnectionRecord {
+        id: "c_2".to_owned(),
+        access_token: sealed(field::ACCESS_TOKEN, "at9"),
+        refresh_token: Some(sealed(field::REFRESH_TOKEN, "rt9")),
+        key: key.clone(),
+        ..obtained_later
+    };
+    bench.store.connect(vec![record], NOW).await.unwrap();
+    assert_eq!(bench.vault.token_for(&key).await.unwrap().generation, 1);
+    let due = bench.vault.due_at(NOW, Some(NOW.minus(HOUR)), Some(NOW.minus(HOUR))).expect("due");
+    assert!(due > NOW, "no hot loop, whatever the clock says");
+    assert_eq!(bench.requests(), 0);
 }

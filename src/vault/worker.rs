@@ -8,7 +8,8 @@ use tracing::{error, info, warn};
 
 use super::cache::{LiveToken, Slot};
 use super::outcome::Failure;
-use super::refresh::Occasion;
+use super::refresh::{Occasion, RefreshResult};
+use super::settle::FIRST_PROBE;
 use super::{TokenError, Vault};
 use crate::base::clock::Timestamp;
 use crate::catalogue::entry::Repetition;
@@ -34,15 +35,28 @@ impl Vault {
         for record in &interrupted {
             let Ok(live) = LiveToken::open(record, &self.parts.sealer) else { continue };
             let slot = Slot::new(record.key.clone(), live);
-            let failure = self.interrupted(record);
-            let outcome = failure.word();
-            self.record_failure_until(&slot, record, failure, None, Duration::ZERO).await;
-            info!(operation = "recover", connection = %record.key, outcome);
+            let outcome = self.settle_interrupted(&slot, record).await;
+            info!(operation = "recover", connection = %record.key, ?outcome);
         }
         Ok(interrupted.len())
     }
 
-    /// What a refresh came to that was under way when the process ended.
+    /// Writes down what is known of a refresh that was begun and never ended.
+    pub(super) async fn settle_interrupted(&self, slot: &Slot, record: &ConnectionRecord) -> RefreshResult {
+        let failure = self.interrupted(record);
+        let pause = match &failure {
+            Failure::InDoubt { since, repetition: Repetition::LastResort, .. } => {
+                since.plus(FIRST_PROBE).since(self.parts.clock.now())
+            }
+            _ => Duration::ZERO,
+        };
+        let reason = Some(failure.summary().to_owned());
+        let outcome = failure.word();
+        self.parts.audit.record(Record { reason, ..Record::of_connection("refresh", outcome, &record.key) });
+        self.record_failure_until(slot, record, failure, None, pause).await
+    }
+
+    /// What a refresh came to of which only the beginning is known.
     fn interrupted(&self, record: &ConnectionRecord) -> Failure {
         let why = "the process ended during a refresh".to_owned();
         let since = record.intent.as_ref().map_or_else(|| self.parts.clock.now(), |intent| intent.started_at);

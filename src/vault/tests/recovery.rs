@@ -265,3 +265,21 @@ async fn a_store_that_is_older_than_its_sentinel_sends_nothing_until_it_is_confi
     assert!(reason.contains("another process has taken over"), "{reason}");
     assert_eq!(before.requests(), 1);
 }
+
+#[tokio::test]
+async fn a_grant_that_is_lost_says_which_lost_reply_it_was_lost_with() {
+    let bench = Bench::rotating(SINGLE_USE, [failed("{\"error\":\"invalid_grant\"}")]).await;
+    bench.clock.advance(HOUR - Duration::from_secs(1));
+    let started_at = bench.clock.now().minus(SECOND);
+    bench.crashed_during_a_refresh(started_at).await;
+    bench.clock.advance(Duration::from_secs(2));
+    assert!(matches!(bench.token().await, Err(TokenError::Unavailable { .. })), "the provider may still be at work");
+    assert_eq!(bench.requests(), 0);
+    bench.clock.advance(Duration::from_secs(2));
+    let Err(TokenError::NeedsReauth { reason }) = bench.token().await else { panic!("it is dead") };
+    let expected = format!(
+        "HTTP 400 with error invalid_grant, after the reply to a refresh at {started_at} was lost \
+         (the process ended during a refresh)"
+    );
+    assert_eq!((reason, bench.requests()), (expected, 1));
+}
