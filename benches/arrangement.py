@@ -188,8 +188,8 @@ def simulator(directory: Path) -> Iterator[Simulator]:
 class Sidekey:
     """An installation in a directory of its own."""
 
-    def __init__(self, directory: Path, simulated: Simulator, api: str):
-        """`api` is what the provider file says of the place of the API."""
+    def __init__(self, directory: Path, simulated: Simulator, api: str, more: str = ""):
+        """`api` is what the provider file says of the place of the API, `more` are further tables."""
         self.directory = directory
         self.config = directory / "sidekey.toml"
         self.public, self.egress, self.metrics = free_port(), free_port(), free_port()
@@ -198,7 +198,7 @@ class Sidekey:
         providers.mkdir(parents=True)
         (providers / "quickbooks.toml").write_text(PROVIDER.format(simulator=simulated.url, api=api))
         ports = {"public": self.public, "egress": self.egress, "metrics": self.metrics}
-        self.config.write_text(SIDEKEY.format(**ports))
+        self.config.write_text(SIDEKEY.format(**ports) + more)
         key = directory / "sidekey.key"
         key.touch(mode=0o600)
         key.write_text(self._command("keys", "generate"))

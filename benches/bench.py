@@ -54,6 +54,17 @@ class Candidate:
             raise Failed(f"{self.name}: not every request was answered with 200:\n{done.stdout}")
         return int(found[1]), float(found[2]) / (1000 if found[3] == "ms" else 1), cpu
 
+    def percentile(self, seconds: int) -> float:
+        """Milliseconds that 99 of 100 calls take at most, with few connections, so that no queue is measured."""
+        options = [option for header in CLIENT_HEADERS + self.headers for option in ("-H", header)]
+        command = ["taskset", "--cpu-list", str(LOAD_CORE), "wrk", "-t1", "-c4", f"-d{seconds}s", "--latency"]
+        url = f"http://127.0.0.1:{self.port}{PATH}"
+        done = subprocess.run([*command, *options, url], capture_output=True, text=True, check=True)
+        found = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
+        if found is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+            raise Failed(f"{self.name}: not every request was answered with 200:\n{done.stdout}")
+        return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
+
     def measure(self, seconds: float) -> None:
         requests, wall, cpu = self.load(seconds)
         self.rates.append(requests / wall)
@@ -124,6 +135,40 @@ def storm(directory: Path, simulator: Simulator) -> None:
         raise Failed(f"the storm went wrong: {counters}")
 
 
+def slow_refresh(directory: Path, simulator: Simulator, port: int, rounds: int, seconds: int) -> None:
+    """Calls while a refresh takes half a minute, beside calls while there is none to do, in turns."""
+    lifetime, delay = 120.0, 30.0
+    simulator.control("POST", "reset")
+    api = f'origin = "http://127.0.0.1:{port}"'
+    calm = Sidekey(directory / "calm", simulator, api)
+    slow = Sidekey(directory / "slow", simulator, api, "[refresh]\nlargest_share = 0.9\n")
+    with calm.running(PROXY_CORE) as calm_program, slow.running(PROXY_CORE) as slow_program:
+        calm.connect()
+        simulator.control("PUT", "settings/quickbooks", {"access_lifetime_s": lifetime})
+        fault = {"profile": "quickbooks", "endpoint": "refresh", "kind": "delay_ms", "ms": int(delay * 1000)}
+        simulator.control("POST", "faults", fault)
+        slow.connect()
+        candidates = [
+            Candidate("no refresh", calm_program, calm.egress, [f"Authorization: Bearer {calm.handle()}"]),
+            Candidate("refresh of 30 s", slow_program, slow.egress, [f"Authorization: Bearer {slow.handle()}"]),
+        ]
+        for candidate in candidates:
+            candidate.percentile(1)
+        slow_program.wait_until(lambda: simulator.counters()["refresh_attempts"] > 0, seconds=60, pause=0.1)
+        begin = time.monotonic()
+        seconds = min(seconds, max(1, int((delay - 4) / (2 * rounds))))
+        latencies: dict[str, list[float]] = {candidate.name: [] for candidate in candidates}
+        for number in range(rounds):
+            for candidate in candidates if number % 2 == 0 else reversed(candidates):
+                latencies[candidate.name].append(candidate.percentile(seconds))
+        if time.monotonic() - begin > delay or simulator.counters()["refresh_attempts"] != 1:
+            raise Failed("the refresh was over before the measurement was")
+    calm_p99, slow_p99 = (statistics.median(latencies[candidate.name]) for candidate in candidates)
+    ratios = " ".join(f"{slow / calm:.2f}" for calm, slow in zip(*latencies.values()))
+    line("p99 without a refresh", f"{calm_p99:.2f} ms", "")
+    line("p99 during a refresh of 30 s", f"{slow_p99:.2f} ms", "unchanged", f"x without, in each round: {ratios}")
+
+
 async def strike(port: int, handle: str, at: float) -> tuple[list[int], float]:
     """Opens all connections, then sends all requests at the same moment. The statuses, and the longest wait."""
     head = f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {handle}\r\nConnection: close\r\n\r\n"
@@ -183,6 +228,7 @@ def main() -> None:
             compare(candidates, rounds, seconds)
         start_and_size(sidekey, 3 if arguments.quick else 9)
         storm(directory, simulator)
+        slow_refresh(directory, simulator, port, rounds, seconds)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     // A whole exchange, and some time for the disk.
     let exchange = settings.timeouts.token + Duration::from_secs(5);
     let world = World::compose(&settings, environment).await?;
+    world.check_keys(&settings.lost_keys).await?;
     world.vault.admit_store().await.map_err(|error| StartError(error.to_string()))?;
     let interrupted = world.vault.recover().await.map_err(|error| StartError(error.to_string()))?;
     let (stop, stopping) = watch::channel(false);

@@ -9,6 +9,7 @@ pub mod contract;
 pub mod issuer;
 pub mod keyring;
 pub mod record;
+pub mod reseal;
 pub mod seal;
 pub mod sentinel;
 pub mod sqlite;
@@ -21,9 +22,12 @@ use crate::model::connection::ConnectionKey;
 use crate::model::flow::{ConnectLink, FlowId};
 use crate::model::handle::HandleRecord;
 use crate::model::names::Subject;
+use crate::store::keyring::KeyId;
 use crate::store::record::{
     Alternate, ConnectionRecord, FlowRecord, GuardRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord,
 };
+use crate::store::reseal::{KeyUse, SealedPlace, SealedValue};
+use crate::store::seal::Sealed;
 
 /// Why the store could not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +139,20 @@ pub trait Store: Send + Sync {
 
     /// Connections whose refresh was begun and neither completed nor failed: the process ended in between.
     async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError>;
+
+    /// Values that another key than `active` has sealed, in the order of their places, after one of them; at most `limit`.
+    async fn sealed_by_others(
+        &self,
+        active: KeyId,
+        after: Option<SealedPlace>,
+        limit: usize,
+    ) -> Result<Vec<SealedValue>, StoreError>;
+
+    /// Puts a sealed value in the place of another; `false` if that is not there anymore.
+    async fn replace_sealed(&self, place: SealedPlace, old: Sealed, new: Sealed) -> Result<bool, StoreError>;
+
+    /// Which keys have sealed what is still needed, and how much.
+    async fn key_use(&self) -> Result<Vec<KeyUse>, StoreError>;
 
     /// What tells this store from its copies and from its past.
     async fn guard(&self) -> Result<GuardRecord, StoreError>;

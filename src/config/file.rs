@@ -135,6 +135,9 @@ pub struct StoreTable {
     pub directory: PathBuf,
     /// The keys that seal what is stored: the first one seals, all of them open. Required.
     pub keys: Vec<SecretRef>,
+    /// Ids of keys that are gone for good. What they have sealed is given up: its subjects connect again. Without this, Sidekey
+    /// does not start while a key is missing.
+    pub lost_keys: Vec<String>,
     /// A file outside the store's directory (and outside what is restored together with it) that tells this store from its
     /// copies and from its past: where it says that this is one, nothing is refreshed until `sidekey store confirm`.
     pub sentinel: Option<PathBuf>,
@@ -142,7 +145,7 @@ pub struct StoreTable {
 
 impl Default for StoreTable {
     fn default() -> Self {
-        Self { directory: "data".into(), keys: Vec::new(), sentinel: None }
+        Self { directory: "data".into(), keys: Vec::new(), lost_keys: Vec::new(), sentinel: None }
     }
 }
 

@@ -128,6 +128,7 @@ impl Loader<'_> {
             store_directory,
             store_sentinel,
             keys: keys?,
+            lost_keys: file.store.lost_keys.clone(),
             log_format: file.logging.format,
             log_level: file.logging.level,
             refresh_ahead: RefreshAhead { buffer: file.refresh.ahead.0, largest_share: file.refresh.largest_share },

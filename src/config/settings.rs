@@ -37,6 +37,8 @@ pub struct Settings {
     pub store_sentinel: Option<PathBuf>,
     /// The keys that seal them.
     pub keys: KeyRing,
+    /// Ids of keys that are gone for good.
+    pub lost_keys: Vec<String>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// How much is logged.

@@ -2,6 +2,7 @@
 //!
 //! The command line asks the same routes in its own process when no server runs.
 
+mod keys;
 mod status;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use crate::model::grant::{EndReason, Grant};
 use crate::model::handle::HandleRecord;
 use crate::model::names::{Label, ProviderName, ServerName, Subject};
 use crate::model::scope::ScopeSet;
+use crate::store::seal::Sealer;
 use crate::store::{Store, StoreError};
 use crate::telemetry::audit::{Audit, Record};
 use crate::vault::Vault;
@@ -38,6 +40,8 @@ pub use status::{ConfirmAnswer, StatusQuery};
 pub struct AdminState {
     /// Records.
     pub store: Arc<dyn Store>,
+    /// Seals them.
+    pub sealer: Sealer,
     /// Journey J1.
     pub dance: Arc<Dance>,
     /// Whether the store is the right one.
@@ -58,6 +62,8 @@ pub struct AdminState {
 pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/v1/status", get(status::status))
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/reseal", post(keys::reseal))
         .route("/v1/store/confirm", post(status::confirm_store))
         .route("/v1/connect-links", post(create_link))
         .route("/v1/disconnect", post(disconnect))

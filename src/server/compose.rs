@@ -25,6 +25,7 @@ use crate::proxy::Resolver;
 use crate::proxy::egress::{self, Egress};
 use crate::proxy::ingress::{self, Ingress};
 use crate::proxy::public::{self, Public};
+use crate::store::reseal;
 use crate::store::seal::Sealer;
 use crate::store::sentinel::Sentinel;
 use crate::store::sqlite::SqliteStore;
@@ -83,6 +84,7 @@ pub struct World {
     /// What was done.
     pub audit: Arc<Audit>,
     store: Arc<dyn Store>,
+    sealer: Sealer,
     clock: Arc<dyn Clock>,
 }
 
@@ -134,7 +136,7 @@ impl World {
         let issuer = Issuer::load(issuer::Parts {
             settings: settings.issuer.clone(),
             store: sqlite,
-            sealer,
+            sealer: sealer.clone(),
             documents,
             clock: Arc::clone(&clock),
             random,
@@ -143,13 +145,30 @@ impl World {
         });
         let issuer = issuer.await.map_err(failed)?;
         let limits = issuer::limits::Limits::new(settings.rates, &clock);
-        Ok(Self { vault, dance, handles, issuer, limits, metrics, health, audit, store, clock })
+        Ok(Self { vault, dance, handles, issuer, limits, metrics, health, audit, store, sealer, clock })
+    }
+
+    /// Refuses to serve while a key is missing that something needs: it may have been taken out of the configuration too early,
+    /// and each of its subjects would find out alone.
+    pub async fn check_keys(&self, given_up: &[String]) -> Result<(), StartError> {
+        let missing = reseal::missing_keys(self.store.as_ref(), &self.sealer, given_up).await;
+        let missing = missing.map_err(|error| StartError(error.to_string()))?;
+        let Some(first) = missing.first() else { return Ok(()) };
+        let all: Vec<String> = missing.iter().map(|used| format!("{} ({} values)", used.id, used.values)).collect();
+        Err(StartError(format!(
+            "stored values are sealed with keys that are not in store.keys: {}. Put them back (with both keys there, `sidekey keys reseal` \
+             gets the old one out of use), or, if a key is gone for good, write store.lost_keys = [\"{}\"]: its subjects must \
+             connect again",
+            all.join(", "),
+            first.id
+        )))
     }
 
     /// The admin API.
     pub fn admin(&self, settings: &Settings) -> Router {
         admin::router(AdminState {
             store: Arc::clone(&self.store),
+            sealer: self.sealer.clone(),
             dance: Arc::clone(&self.dance),
             vault: Arc::clone(&self.vault),
             handles: Arc::clone(&self.handles),

@@ -64,6 +64,11 @@ impl KeyRing {
         (*id, key)
     }
 
+    /// The ids of all keys, the one that seals first.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.iter().map(|(id, _)| *id)
+    }
+
     /// The key with this id.
     pub fn get(&self, id: KeyId) -> Option<&SecretKey> {
         self.keys.iter().find(|(known, _)| *known == id).map(|(_, key)| key)

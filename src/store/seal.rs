@@ -89,6 +89,21 @@ impl Sealer {
         Self { ring, random }
     }
 
+    /// The key that seals.
+    pub fn active_key(&self) -> KeyId {
+        self.ring.active().0
+    }
+
+    /// The configured keys, the one that seals first.
+    pub fn keys(&self) -> impl Iterator<Item = KeyId> {
+        self.ring.ids()
+    }
+
+    /// Whether what this key has sealed can be opened.
+    pub fn knows(&self, id: KeyId) -> bool {
+        self.ring.get(id).is_some()
+    }
+
     /// The key for signing messages of one purpose.
     pub fn signing_key(&self, purpose: &str) -> SigningKey {
         SigningKey::derive(self.ring.active().1, purpose)
@@ -217,6 +232,20 @@ mod tests {
         assert_eq!(opened(&sealer(&[2, 1]), &CONTEXT, &sealed).as_deref(), Ok("token"));
         let error = opened(&sealer(&[2]), &CONTEXT, &sealed).expect_err("no key");
         assert!(matches!(error, OpenError::UnknownKey(_)) && error.to_string().contains("store.keys"));
+    }
+
+    /// Also where the header claims that it was this key.
+    #[test]
+    fn no_other_key_opens_it() {
+        let sealed = sealer(&[1]).seal(&CONTEXT, &Secret::new("token"));
+        let random = SeededRandom::new(7);
+        for _ in 0..100_000 {
+            let ring = KeyRing::new(vec![SecretKey::new(random::bytes(&random))]).expect("a key");
+            let other = Sealer::new(ring, Arc::new(SystemRandom));
+            let mut forged = sealed.clone();
+            forged.0[1..5].copy_from_slice(&other.active_key().0);
+            assert_eq!(opened(&other, &CONTEXT, &forged), Err(OpenError::Corrupt));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod repair;
 mod reserve;
 mod revocations;
 mod schema;
+mod sealed;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,11 @@ use crate::model::grant::{AccessToken, EndReason, Grant, RefreshToken};
 use crate::model::handle::HandleRecord;
 use crate::model::names::{ServerName, Subject};
 use crate::store::issuer::{GrantRecord, IssuerStore, NewTokens, Rotation, StoredCode, StoredDocument};
+use crate::store::keyring::KeyId;
 use crate::store::record::{
     Alternate, ConnectionRecord, FlowRecord, GuardRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord,
 };
+use crate::store::reseal::{KeyUse, SealedPlace, SealedValue};
 use crate::store::seal::Sealed;
 use crate::store::{Store, StoreError, TakenFlow};
 
@@ -273,6 +276,23 @@ impl Store for SqliteStore {
 
     async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError> {
         self.run(|db| connections::interrupted(db)).await
+    }
+
+    async fn sealed_by_others(
+        &self,
+        active: KeyId,
+        after: Option<SealedPlace>,
+        limit: usize,
+    ) -> Result<Vec<SealedValue>, StoreError> {
+        self.run(move |db| sealed::not_by(db, active, after, limit)).await
+    }
+
+    async fn replace_sealed(&self, place: SealedPlace, old: Sealed, new: Sealed) -> Result<bool, StoreError> {
+        self.run(move |db| sealed::replace(db, place, &old, &new)).await
+    }
+
+    async fn key_use(&self) -> Result<Vec<KeyUse>, StoreError> {
+        self.run(|db| sealed::key_use(db)).await
     }
 
     async fn guard(&self) -> Result<GuardRecord, StoreError> {

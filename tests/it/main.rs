@@ -48,6 +48,7 @@ mod issuer_revocation;
 mod issuer_support;
 mod issuer_token;
 mod issuer_token_requests;
+mod key_rotation;
 mod kill_operations;
 mod kill_syscalls;
 mod mcp_front;

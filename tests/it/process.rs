@@ -379,6 +379,14 @@ async fn a_lost_key_is_reported_and_destroys_nothing() {
     let key = running.files.home.path().join("sidekey.key");
     let good = std::fs::read(&key).expect("there");
     std::fs::write(&key, out(&sidekey(&["keys", "generate"]).await)).expect("written");
+    let refused = sidekey(&["serve", "--config", running.config()]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let said = errors(&refused);
+    assert!(said.contains("sealed with keys that are not in store.keys: ") && said.contains(" (2 values)"), "{said}");
+    let id = said.split("store.lost_keys = [\"").nth(1).and_then(|rest| rest.split('"').next()).expect("its id");
+    let config = std::fs::read_to_string(&running.files.config).expect("there");
+    let given_up = config.replacen("[store]\n", &format!("[store]\nlost_keys = [\"{id}\"]\n"), 1);
+    std::fs::write(&running.files.config, given_up).expect("written");
     let mut running = Program::start(running.files, &[], Stdio::null()).await;
     let url = format!("http://{}/quickbooks/v3/company/0/companyinfo/0", running.files.egress);
     let answer = send(http().get(url).bearer_auth(&handle)).await;
@@ -386,6 +394,7 @@ async fn a_lost_key_is_reported_and_destroys_nothing() {
     assert!(answer.text().contains("which is not configured; add it to store.keys"), "{}", answer.text());
     running.signal(rustix::process::Signal::TERM).await;
     std::fs::write(&key, good).expect("written");
+    std::fs::write(&running.files.config, config).expect("written");
     let running = Program::start(running.files, &[], Stdio::null()).await;
     assert_eq!(running.call(&handle).await, 200, "with the key back, all is there");
     simulator.stop().await;

@@ -144,6 +144,25 @@ async fn an_operators_mistake_is_told_from_a_users() {
 }
 
 #[tokio::test]
+async fn a_client_secret_that_was_changed_at_the_provider_is_mended_by_a_restart_and_costs_no_grant() {
+    let world = World::start().await;
+    world.simulator.set("quickbooks", |settings| settings.access_lifetime_s = 2.0);
+    let handle = world.connected("quickbooks", "alice").await;
+    world.simulator.set("quickbooks", |settings| settings.client_secret = "rotated-at-the-provider".to_owned());
+    eventually("expired", async || world.call(&handle, PATH).await.status == 503).await;
+    let World { simulator, sidekey, files, client } = world;
+    sidekey.stop().await;
+    std::fs::write(files.home.path().join("quickbooks.secret"), "rotated-at-the-provider").expect("written");
+    let settings = files.settings();
+    let environment = sidekey::server::Environment::system(&settings).expect("an environment");
+    let sidekey = sidekey::server::start(settings, environment).await.expect("it starts again");
+    let world = World { simulator, sidekey, files, client };
+    eventually("it goes on", async || world.call(&handle, PATH).await.status == 200).await;
+    assert_eq!(counters(&world).code_exchanges, 1, "nobody connected again");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_new_refresh_token_is_stored_and_the_old_one_never_sent_again() {
     let world = World::start().await;
     world.simulator.set("github", |settings| settings.access_lifetime_s = 1.0);

@@ -38,18 +38,21 @@ async fn within_its_grace_a_lost_reply_is_asked_for_again_at_once() {
 
 #[tokio::test]
 async fn after_its_grace_a_lost_reply_is_asked_for_once_when_the_token_ends() {
-    let rotation = "model = 'leeway'\ngrace = '30s'\nreuse = 'revoke_family_after_grace'";
-    let bench = Bench::rotating(rotation, [failed("{\"error\":\"invalid_grant\"}")]).await;
-    bench.clock.advance(HOUR - Duration::from_secs(200));
-    bench.crashed_during_a_refresh(bench.clock.now().minus(Duration::from_secs(40))).await;
-    assert_eq!(bench.in_doubt_since().await, Some(bench.clock.now().minus(Duration::from_secs(40))));
-    bench.clock.advance(Duration::from_secs(190));
-    bench.refresh_when_due().await;
-    assert_eq!(bench.requests(), 0, "the token works: nothing is risked");
-    bench.clock.advance(Duration::from_secs(8));
-    bench.refresh_when_due().await;
-    assert_eq!(bench.requests(), 1, "now there is nothing to lose");
-    assert!(matches!(bench.stored().await.state, ConnectionState::NeedsReauth { .. }));
+    for (grace, seconds) in [("10s", 10), ("30s", 30), ("60s", 60), ("10m", 600)] {
+        let rotation = format!("model = 'leeway'\ngrace = '{grace}'\nreuse = 'revoke_family_after_grace'");
+        let bench = Bench::rotating(&rotation, [failed("{\"error\":\"invalid_grant\"}")]).await;
+        bench.clock.advance(HOUR - Duration::from_secs(200));
+        let lost_at = bench.clock.now().minus(Duration::from_secs(seconds));
+        bench.crashed_during_a_refresh(lost_at).await;
+        assert_eq!(bench.in_doubt_since().await, Some(lost_at), "{grace}");
+        bench.clock.advance(Duration::from_secs(190));
+        bench.refresh_when_due().await;
+        assert_eq!(bench.requests(), 0, "{grace}: the token works: nothing is risked");
+        bench.clock.advance(Duration::from_secs(8));
+        bench.refresh_when_due().await;
+        assert_eq!(bench.requests(), 1, "{grace}: now there is nothing to lose");
+        assert!(matches!(bench.stored().await.state, ConnectionState::NeedsReauth { .. }));
+    }
 }
 
 /// The first request was lost, the next ones could not be sent: what is in doubt stays known, also over its grace.

@@ -1,0 +1,125 @@
+//! A key that seals the store is replaced by another, while all goes on.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use sidekey_simulator::{Options, Simulator};
+
+use crate::client::{http, send};
+use crate::process::{Program, command, out, sidekey};
+use crate::world::{Files, Setup, pause};
+
+const SUBJECTS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+
+async fn simulator() -> Simulator {
+    let simulator = sidekey_simulator::start(Options::default()).await.expect("a simulator");
+    simulator.set("github", |settings| settings.access_lifetime_s = 3.0);
+    simulator
+}
+
+/// The key in the file stays; another one comes first.
+async fn put_a_new_key_in_front(files: &Files) {
+    let new = files.home.path().join("new.key");
+    let key = out(&sidekey(&["keys", "generate"]).await);
+    sidekey::base::files::create_private(&new, key.as_bytes()).expect("written");
+    let config = std::fs::read_to_string(&files.config).expect("there");
+    let both = config.replacen("\"file:sidekey.key\"", "\"file:new.key\", \"file:sidekey.key\"", 1);
+    std::fs::write(&files.config, both).expect("written");
+}
+
+fn remove_the_old_key(files: &Files) {
+    let config = std::fs::read_to_string(&files.config).expect("there");
+    std::fs::write(&files.config, config.replacen(", \"file:sidekey.key\"", "", 1)).expect("written");
+}
+
+/// How many values each key seals that is still needed, in the order of the configuration.
+async fn values(running: &Program) -> Vec<u64> {
+    let answer = out(&sidekey(&["keys", "status", "--json", "--config", running.config()]).await);
+    let keys: Value = serde_json::from_str(&answer).expect("JSON");
+    keys.as_array().expect("a list").iter().map(|key| key["values"].as_u64().expect("a number")).collect()
+}
+
+async fn call(running: &Program, handle: &str) -> u16 {
+    let url = format!("http://{}/github/user", running.files.egress);
+    send(http().get(url).bearer_auth(handle)).await.status
+}
+
+async fn connected(simulator: &Simulator) -> (Program, Vec<String>) {
+    let files = Files::write(&simulator.url(), &Setup::default());
+    let running = Program::start(files, &[], Stdio::null()).await;
+    let mut handles = Vec::new();
+    for subject in SUBJECTS {
+        // The tokens of one live on, so that only resealing changes what is stored of them.
+        simulator.set("github", |settings| settings.access_lifetime_s = if subject == "alice" { 3600.0 } else { 3.0 });
+        running.connect("github", subject).await;
+        handles.push(running.handle(subject).await);
+    }
+    (running, handles)
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_under_load_and_nobody_notices() {
+    let simulator = simulator().await;
+    let (mut running, handles) = connected(&simulator).await;
+    running.signal(Signal::TERM).await;
+    put_a_new_key_in_front(&running.files).await;
+    let mut running = Program::start(running.files, &[], Stdio::null()).await;
+    assert!(values(&running).await[1] >= 2, "the old key is needed");
+    let config = running.config().to_owned();
+    let resealing = tokio::spawn(async move { out(&sidekey(&["keys", "reseal", "--config", &config]).await) });
+    for _ in 0..40 {
+        for handle in &handles {
+            assert_eq!(call(&running, handle).await, 200);
+        }
+        pause(Duration::from_millis(20)).await;
+    }
+    let said = resealing.await.expect("done");
+    assert!(said.contains("values are sealed by the first key now; 0 could not be opened"), "{said}");
+    assert_eq!(values(&running).await[1], 0);
+    let status = out(&sidekey(&["keys", "status", "--config", running.config()]).await);
+    assert!(status.contains("is needed no more, and may be removed from store.keys"), "{status}");
+    running.signal(Signal::TERM).await;
+
+    remove_the_old_key(&running.files);
+    let running = Program::start(running.files, &[], Stdio::null()).await;
+    for handle in &handles {
+        assert_eq!(call(&running, handle).await, 200);
+    }
+    let counters = simulator.profile_counters("github");
+    assert_eq!((counters.refreshes_rejected, counters.reuse_detected), (0, 0));
+    drop(running);
+    simulator.stop().await;
+}
+
+/// Both keys open what is there until it is done; whatever was done stays done.
+#[tokio::test]
+async fn killed_while_it_reseals_it_goes_on_where_it_stopped() {
+    let simulator = simulator().await;
+    let (mut running, handles) = connected(&simulator).await;
+    running.signal(Signal::TERM).await;
+    put_a_new_key_in_front(&running.files).await;
+    for delay in [0, 2, 5, 10, 20] {
+        let mut program = Program::start(running.files, &[], Stdio::null()).await;
+        let config = program.config().to_owned();
+        let mut resealing = command(&["keys", "reseal", "--config", &config])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        pause(Duration::from_millis(delay)).await;
+        program.signal(Signal::KILL).await;
+        let _ = resealing.wait().await;
+        running = program;
+    }
+    let mut last = Program::start(running.files, &[], Stdio::null()).await;
+    out(&sidekey(&["keys", "reseal", "--config", last.config()]).await);
+    assert_eq!(values(&last).await[1], 0);
+    last.signal(Signal::TERM).await;
+    remove_the_old_key(&last.files);
+    let last = Program::start(last.files, &[], Stdio::null()).await;
+    assert_eq!(call(&last, &handles[0]).await, 200, "of one that was never refreshed");
+    drop(last);
+    simulator.stop().await;
+}
