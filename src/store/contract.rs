@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::Store;
 use super::issuer::IssuerStore;
-use super::record::{ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens};
+use super::keyring::KeyId;
+use super::record::{Alternate, ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens, field};
 use super::seal::Sealed;
 use crate::base::clock::Timestamp;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
@@ -25,6 +26,10 @@ pub async fn run(store: impl Store + IssuerStore) {
     refreshes_are_compared_by_generation(&store).await;
     interrupted_refreshes_are_found(&store).await;
     due_refreshes_are_listed_by_urgency(&store).await;
+    alternates_are_kept_until_a_refresh_works(&store).await;
+    ends_of_grants_are_named_once(&store).await;
+    the_guard_counts_refreshes(&store).await;
+    sealed_values_are_found_and_replaced(&store).await;
     handles_are_listed_and_revoked(&store).await;
     issuer::run(&store).await;
     store.health().await.expect("healthy");
@@ -184,6 +189,86 @@ async fn due_refreshes_are_listed_by_urgency(store: &impl Store) {
     let subjects: Vec<_> = due.iter().map(|key| key.subject.as_str()).collect();
     assert_eq!(subjects, ["bob", "frank", "eve"]);
     assert_eq!(store.refresh_due(NOW.plus(Duration::from_secs(20)), 1).await.expect("read").len(), 1);
+}
+
+async fn alternates_are_kept_until_a_refresh_works(store: &impl Store) {
+    let id = "c_eve".to_owned();
+    let alternate = |number: u64| Alternate {
+        generation: number,
+        refresh_token: Sealed::from_bytes(vec![u8::try_from(number).expect("small")]),
+        obtained_at: NOW.plus(Duration::from_secs(number)),
+    };
+    for number in 1..=12 {
+        store.keep_alternate(id.clone(), alternate(number)).await.expect("kept");
+    }
+    let kept = store.alternates(id.clone()).await.expect("read");
+    let generations: Vec<u64> = kept.iter().map(|alternate| alternate.generation).collect();
+    assert_eq!(generations, [12, 11, 10, 9, 8, 7, 6, 5], "the newest first, and not without end");
+    assert_eq!(kept[0].refresh_token.as_bytes(), [12]);
+    assert!(!store.complete_refresh(id.clone(), 9, tokens(b"late")).await.expect("asked"));
+    assert_eq!(store.alternates(id.clone()).await.expect("read").len(), 8, "nothing has worked");
+    assert!(store.complete_refresh(id.clone(), 1, tokens(b"eve")).await.expect("asked"));
+    assert!(store.alternates(id).await.expect("read").is_empty());
+}
+
+async fn ends_of_grants_are_named_once(store: &impl Store) {
+    let ends_at = NOW.plus(Duration::from_secs(1000));
+    let record = ConnectionRecord { grant_expires_at: Some(ends_at), ..connection("heidi", "c_heidi") };
+    store.connect(vec![record], NOW).await.expect("kept");
+    assert!(store.announce_grant_ends(ends_at.minus(Duration::from_secs(1))).await.expect("asked").is_empty());
+    assert_eq!(store.announce_grant_ends(ends_at).await.expect("asked"), [(key("heidi"), ends_at)]);
+    assert!(store.announce_grant_ends(ends_at).await.expect("asked").is_empty());
+    let later = RefreshedTokens { grant_expires_at: Some(ends_at.plus(Duration::from_secs(1))), ..tokens(b"heidi") };
+    assert!(store.complete_refresh("c_heidi".to_owned(), 1, later).await.expect("asked"));
+    assert_eq!(
+        store.announce_grant_ends(ends_at.plus(Duration::from_secs(1))).await.expect("asked").len(),
+        1,
+        "another end"
+    );
+}
+
+async fn the_guard_counts_refreshes(store: &impl Store) {
+    let before = store.guard().await.expect("read");
+    assert!(before.store_id.len() >= 32 && !before.guarded);
+    assert_eq!(
+        store.begin_refresh("c_heidi".to_owned(), 2, intent()).await.expect("asked"),
+        Some(before.refreshes + 1)
+    );
+    store.set_guarded(before.refreshes + 10).await.expect("kept");
+    store.set_guarded(0).await.expect("kept");
+    let after = store.guard().await.expect("read");
+    assert_eq!((after.refreshes, after.guarded), (before.refreshes + 10, true), "it never counts back");
+    assert_eq!(after.store_id, before.store_id);
+}
+
+async fn sealed_values_are_found_and_replaced(store: &impl Store) {
+    let (active, other) = (KeyId([1; 4]), KeyId([2; 4]));
+    let by = |key: KeyId, text: &[u8]| Sealed::from_bytes([&[1], key.0.as_slice(), text].concat());
+    let record = ConnectionRecord {
+        access_token: by(other, b"access"),
+        refresh_token: Some(by(active, b"refresh")),
+        ..connection("ivan", "c_ivan")
+    };
+    store.connect(vec![record], NOW).await.expect("kept");
+    let used = store.key_use().await.expect("read");
+    let values = |id| used.iter().find(|used| used.id == id).map(|used| used.values);
+    assert_eq!((values(active), values(other)), (Some(1), Some(1)));
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let more = store.sealed_by_others(active, after, 3).await.expect("read");
+        let Some(last) = more.last() else { break };
+        after = Some(last.place);
+        found.extend(more);
+    }
+    let value = found.iter().find(|value| value.record == "c_ivan").expect("there");
+    assert_eq!((value.purpose, value.field, value.subject.as_str()), ("connection", field::ACCESS_TOKEN, "ivan"));
+    assert_eq!(found.iter().filter(|value| value.record == "c_ivan").count(), 1, "each once");
+    let new = by(active, b"access");
+    assert!(store.replace_sealed(value.place, value.sealed.clone(), new.clone()).await.expect("asked"));
+    assert!(!store.replace_sealed(value.place, value.sealed.clone(), new.clone()).await.expect("asked"), "it changed");
+    let stored = store.connection(key("ivan")).await.expect("read").expect("there");
+    assert_eq!(stored.access_token, new);
 }
 
 async fn handles_are_listed_and_revoked(store: &impl Store) {

@@ -34,6 +34,7 @@ fn every_error_type_has_its_paragraph() {
     for file in ["src/portal/admin.rs", "src/proxy/public.rs"] {
         expected.extend(slugs(file, "ProblemDetails::new("));
     }
+    expected.extend(slugs("src/portal/admin/status.rs", "problem("));
     assert!(expected.len() > 25, "{expected:?}");
     let documented: BTreeSet<String> = read("docs/errors.md")
         .lines()
@@ -55,6 +56,43 @@ fn every_metric_is_documented() {
     }
 }
 
+/// All Rust files below a folder, with the stems of their names.
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("read").path()) {
+        if entry.is_dir() {
+            sources(&entry, found);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            let stem = entry.file_stem().expect("a name").to_string_lossy().into_owned();
+            found.push((stem, fs::read_to_string(&entry).expect("text")));
+        }
+    }
+}
+
+/// A promise whose test is gone is none. `tests::` stands for the tests beside some code.
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let mut files = Vec::new();
+    for folder in ["src", "tests/it"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
+    }
+    let promises = read("docs/promises.md");
+    let mut checked = 0;
+    for (file, test) in promises.split('`').skip(1).step_by(2).filter_map(|text| text.split_once("::")) {
+        let head = format!("fn {test}(");
+        if file == "FILE" {
+            continue; // the explanation at the beginning
+        }
+        let is_there = files.iter().any(|(stem, text)| {
+            let here = file == "tests" || stem == file;
+            let at = text.find(&head).filter(|_| here);
+            at.is_some_and(|at| text[..at].lines().rev().take(4).any(|line| line.contains("test")))
+        });
+        assert!(is_there, "{file}::{test}");
+        checked += 1;
+    }
+    assert!(checked > 60, "{checked}");
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut checked = 0;
@@ -72,6 +110,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/mcp-clients.md",
         "docs/benchmarks.md",
         "docs/chaos.md",
+        "docs/promises.md",
     ] {
         let text = read(document);
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
