@@ -10,6 +10,8 @@ mod inject;
 mod links;
 mod policy;
 mod refusal;
+mod replay;
+mod route;
 mod target;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue, LINK, LOCATION};
-use http::{HeaderMap, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -30,19 +31,20 @@ use tracing::{debug, warn};
 
 use self::caller::{Callers, OwnHosts};
 use self::refusal::{METHODS, Refusal};
+use self::replay::{Doubtful, LONGEST_ERROR, REPLAY};
+use self::route::{Route, Upstream, captured_upstream};
 use super::failure::{Failure, is_caller_gone};
 use super::framing;
-use super::peer::{Resolver, literal, peer};
+use super::peer::{Resolver, peer};
 use super::respond;
 use crate::base::clock::Clock;
 use crate::base::safe_url::SafeUrl;
-use crate::catalogue::provider::{self, Origin};
-use crate::catalogue::{Api, Provider, template};
+use crate::catalogue::Provider;
 use crate::config::settings::Timeouts;
 use crate::issuer::Issuer;
-use crate::model::connection::{Captured, ConnectionKey};
+use crate::model::connection::ConnectionKey;
 use crate::model::names::{ProviderName, Subject};
-use crate::telemetry::metrics::{ApiMetrics, ApiOutcome, Metrics};
+use crate::telemetry::metrics::{ApiOutcome, Metrics};
 use crate::telemetry::stopwatch::Stopwatch;
 use crate::vault::handles::HandleTable;
 use crate::vault::{LiveToken, Vault};
@@ -83,35 +85,6 @@ pub struct Egress {
     routes: BTreeMap<String, Arc<Route>>,
 }
 
-/// What a first path segment stands for.
-struct Route {
-    segment: String,
-    api: Arc<Api>,
-    /// For an API that is always in the same place.
-    upstream: Option<Arc<Upstream>>,
-    metrics: Option<ApiMetrics>,
-}
-
-/// Where a request goes.
-struct Upstream {
-    url: SafeUrl,
-    /// `Host` of what goes out.
-    authority: HeaderValue,
-    /// What URLs of this API begin with.
-    prefix: String,
-    /// For a host that is an address already.
-    literal: Option<Arc<[SocketAddr]>>,
-}
-
-impl Upstream {
-    fn new(url: SafeUrl, base_path: &str) -> Option<Self> {
-        let authority = HeaderValue::from_str(&url.authority()).ok()?;
-        let prefix = format!("{}{base_path}", url.origin());
-        let literal = literal(&url).map(|address| Arc::new([address]) as Arc<[SocketAddr]>);
-        Some(Self { url, authority, prefix, literal })
-    }
-}
-
 /// What is known about one request.
 pub struct Context {
     stopwatch: Stopwatch,
@@ -127,19 +100,6 @@ pub struct Context {
     refused: Option<Refusal>,
 }
 
-/// An answer whose body is looked at as it passes.
-struct Doubtful {
-    status: StatusCode,
-    headers: HeaderMap,
-    is_past_expiry: bool,
-    body: Vec<u8>,
-}
-
-/// Longer bodies are no error messages.
-const LONGEST_ERROR: usize = 64 * 1024;
-/// What Pingora is told when a request is to be sent again.
-const REPLAY: ErrorType = ErrorType::Custom("token replaced");
-
 /// A request that may go out.
 struct Admitted {
     token: Arc<LiveToken>,
@@ -153,25 +113,7 @@ struct Admitted {
 impl Egress {
     /// Prepares one route for each name of a provider and of an enabled API.
     pub fn new(parts: Parts) -> Self {
-        let mut routes = BTreeMap::new();
-        for provider in parts.providers.values() {
-            for api in &provider.apis {
-                let is_default = api.name == provider.entry.default_api;
-                let segments = std::iter::once(api.name.clone()).chain(is_default.then(|| provider.name.to_string()));
-                let stands_for_this = |segment: &String| {
-                    *segment == provider.name.as_str() || is_unambiguous(segment, provider, &parts.providers)
-                };
-                for segment in segments.filter(stands_for_this) {
-                    let upstream = match &api.origin {
-                        Origin::Fixed(url) => Upstream::new(url.clone(), &api.base_path).map(Arc::new),
-                        Origin::Captured { .. } => None,
-                    };
-                    let metrics = parts.metrics.api(&provider.name).cloned();
-                    let route = Route { segment: segment.clone(), api: Arc::clone(api), upstream, metrics };
-                    routes.insert(segment, Arc::new(route));
-                }
-            }
-        }
+        let routes = route::all(&parts.providers, &parts.metrics);
         let own_hosts = OwnHosts {
             listed: parts.hosts.clone(),
             usual: parts.listen.ip().is_loopback().then(|| parts.listen.to_string()),
@@ -252,25 +194,6 @@ impl Egress {
         context.refused = Some(refusal);
         problem.status
     }
-}
-
-/// Whether the name of an API means this provider's: a provider of that name goes first, and where two providers have an
-/// API of that name, it stands for neither.
-fn is_unambiguous(api: &str, provider: &Provider, providers: &BTreeMap<ProviderName, Arc<Provider>>) -> bool {
-    providers
-        .values()
-        .filter(|other| other.name != provider.name)
-        .all(|other| other.name.as_str() != api && other.apis.iter().all(|others| others.name != api))
-}
-
-/// The place that a connection names, if it is within the provider's bounds: https, and a host below one of the
-/// declared suffixes.
-fn captured_upstream(api: &Api, captured: &Captured) -> Option<Upstream> {
-    let Origin::Captured { template, suffixes } = &api.origin else { return None };
-    let text = template::fill(template, |name| captured.get(name).map(String::as_str));
-    let url = provider::origin(text.trim_end_matches('/')).ok()?;
-    let bounded = suffixes.iter().any(|suffix| suffix.starts_with('.') && url.host().ends_with(suffix.as_str()));
-    if bounded && url.is_https() { Upstream::new(url, &api.base_path) } else { None }
 }
 
 #[async_trait]
@@ -465,50 +388,6 @@ impl ProxyHttp for Egress {
     fn request_summary(&self, session: &Session, context: &Context) -> String {
         let segment = context.route.as_ref().map_or("", |route| route.segment.as_str());
         format!("{} /{segment}", session.req_header().method)
-    }
-}
-
-impl Egress {
-    /// If the API calls the token expired, gets another one and has the request sent again: once, and only if all of it is
-    /// still at hand. Otherwise the answer goes to the caller as it is, and the next request has the other token.
-    async fn replace_expired(
-        &self,
-        session: &mut Session,
-        response: &ResponseHeader,
-        context: &mut Context,
-    ) -> pingora::Result<()> {
-        let (Some(route), Some(admitted), Some(key)) = (&context.route, &mut context.admitted, &context.key) else {
-            return Ok(());
-        };
-        let (declared, token) = (&route.api.common, &admitted.token);
-        let is_past_expiry = token.is_past_expiry(self.parts.clock.now());
-        match expiry::judge_head(declared, response.status, &response.headers, is_past_expiry) {
-            expiry::Head::Good => return Ok(()),
-            expiry::Head::BodyTells => {
-                let (status, headers) = (response.status, response.headers.clone());
-                context.doubtful = Some(Doubtful { status, headers, is_past_expiry, body: Vec::new() });
-                return Ok(());
-            }
-            expiry::Head::Expired => {}
-        }
-        let Some(other) = self.parts.vault.replacement(key, token.generation).await else { return Ok(()) };
-        let is_upgrade = session.req_header().headers.contains_key(http::header::UPGRADE);
-        if context.replayed || is_upgrade || session.as_ref().retry_buffer_truncated() {
-            return Ok(());
-        }
-        debug!(operation = "api_call", provider = %route.api.provider, outcome = "replayed", generation = other.generation);
-        admitted.token = other;
-        context.replayed = true;
-        Err(Error::new(REPLAY))
-    }
-
-    fn judge_body(&self, context: &mut Context) {
-        let (Some(doubtful), Some(route)) = (context.doubtful.take(), &context.route) else { return };
-        let Doubtful { status, headers, is_past_expiry, body } = doubtful;
-        let is_expired = expiry::judge_body(&route.api.common, status, &headers, is_past_expiry, &body);
-        if let (true, Some(key), Some(generation)) = (is_expired, &context.key, context.generation()) {
-            self.parts.vault.mark_expired(key, generation);
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 use super::*;
+use crate::catalogue::Api;
 use crate::catalogue::entry::ApiEntry;
 use crate::catalogue::provider::tests::provider;
+use crate::model::connection::Captured;
 
 fn salesforce_like(instance_url: &str) -> Option<String> {
     let declared = serde_json::json!({
