@@ -62,6 +62,12 @@ impl Target {
         format!("{}/{provider}/{path}", self.egress)
     }
 
+    /// What scrapers read.
+    pub async fn metrics(&self) -> Result<String, String> {
+        let answer = self.client.get(format!("{}/metrics", self.metrics)).send().await.map_err(text)?;
+        answer.text().await.map_err(text)
+    }
+
     /// Whether it answers and is well.
     pub async fn is_ready(&self) -> bool {
         let answer = self.client.get(format!("{}/readyz", self.metrics)).send().await;

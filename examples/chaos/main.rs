@@ -5,9 +5,10 @@
 //! own, so that every kill tries all rules at once. `docs/chaos.md` says what is measured and how to read it.
 //!
 //! Reading order: `run` (the rounds), `arena` (what takes part), `judge` (the oracle's rules, applied to one provider),
-//! `report` (the verdict, told); `models`, `image`, `load`, `connect`, `weather`, `process`, `files`, `http` are the
+//! `afterwards` (what is looked at in the end), `report` (the verdict, told); `models`, `image`, `load`, `connect`, `weather`, `process`, `files`, `http` are the
 //! pieces. `plant` makes something wrong on purpose.
 
+mod afterwards;
 mod arena;
 mod connect;
 mod dice;

@@ -8,6 +8,7 @@ use sidekey_simulator::oracle::Counts;
 use tokio_util::sync::CancellationToken;
 
 use crate::Plan;
+use crate::afterwards::{self, Economy};
 use crate::arena::{Arena, SUBJECTS, Target};
 use crate::dice::Dice;
 use crate::files::PROFILE;
@@ -91,9 +92,11 @@ async fn quiet(plan: &Plan, arena: &mut Arena) -> Result<(), String> {
     arena.ready(&target).await?;
     // Whatever does not settle is found in the store.
     until(QUIET, async || is_settled(&target).await).await;
+    let economy = Economy::begin(arena, &target).await?;
     process.terminate().await?;
+    economy.judge(arena).await?;
     judge(arena, "the last process".to_owned(), spawned_at_ms, None, Session::default()).await?;
-    Ok(())
+    afterwards::end_one(arena, &plan.program).await
 }
 
 /// Looks at what is left and at the ledgers, and judges.

@@ -7,20 +7,29 @@
 //! * `access` — no access token is used for another user ([`crossed_calls`]), and none before what came with it was
 //!   stored ([`used_before_durable`]).
 //! * `requests` — no request fails while the client has a valid access token ([`failed_while_valid`]).
+//! * `economy` — no refresh is asked for without need ([`excess_refreshes`]).
+//! * `ended` — nothing is used after its connection was ended ([`used_after_end`]).
+//! * `secrets` — no token and no client secret stands in a log, a metric or a file ([`leaks`]).
 //! * `tally` — what is counted of all this, and the verdict ([`Counts`]).
 
 mod access;
+mod economy;
+mod ended;
 mod grants;
 #[cfg(test)]
 mod history;
 mod requests;
 mod reuse;
+mod secrets;
 mod tally;
 
 pub use access::{crossed_calls, used_before_durable};
+pub use economy::excess_refreshes;
+pub use ended::used_after_end;
 pub use grants::{GrantVerdict, judge_grant};
 pub use requests::{RequestOutcome, RequestRecord, failed_while_valid};
 pub use reuse::{ReuseVerdict, judge_reuse};
+pub use secrets::leaks;
 pub use tally::Counts;
 
 /// What a client has stored for one user.

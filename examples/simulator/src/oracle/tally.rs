@@ -26,6 +26,12 @@ pub struct Counts {
     pub used_before_durable: u64,
     /// Requests that failed while the provider accepted the access token in the store.
     pub failed_while_valid: u64,
+    /// Refresh requests that brought nothing, in a time in which nothing failed.
+    pub excess_refreshes: u64,
+    /// Access tokens that were used after their connection was ended.
+    pub used_after_end: u64,
+    /// Texts (log, audit trail, metrics, files of the store) that hold a token or a client secret.
+    pub secrets_found: u64,
     /// Requests to the API that were begun.
     pub requests: u64,
     /// Those of them that the kill cut off or refused: they count as nothing.
@@ -49,6 +55,9 @@ impl Counts {
         self.crossed_tokens += other.crossed_tokens;
         self.used_before_durable += other.used_before_durable;
         self.failed_while_valid += other.failed_while_valid;
+        self.excess_refreshes += other.excess_refreshes;
+        self.used_after_end += other.used_after_end;
+        self.secrets_found += other.secrets_found;
         self.requests += other.requests;
         self.requests_cut += other.requests_cut;
         self.requests_failed += other.requests_failed;
@@ -68,6 +77,9 @@ impl Counts {
             ("crossed_tokens", self.crossed_tokens, true),
             ("used_before_durable", self.used_before_durable, true),
             ("failed_while_valid", self.failed_while_valid, true),
+            ("excess_refreshes", self.excess_refreshes, true),
+            ("used_after_end", self.used_after_end, true),
+            ("secrets_found", self.secrets_found, true),
         ];
         counted.into_iter().filter(|(_, count, counts)| *counts && *count > 0).map(|(name, ..)| name).collect()
     }
@@ -106,13 +118,16 @@ mod tests {
     #[test]
     fn every_count_is_an_accusation_where_it_may_not_happen() {
         type Count = fn(&mut Counts) -> &mut u64;
-        let everywhere: [(&str, Count); 6] = [
+        let everywhere: [(&str, Count); 9] = [
             ("lost_grants", |counts| &mut counts.lost_grants),
             ("in_doubt_unresolved", |counts| &mut counts.in_doubt_unresolved),
             ("reuse_detected", |counts| &mut counts.reuse_detected),
             ("crossed_tokens", |counts| &mut counts.crossed_tokens),
             ("used_before_durable", |counts| &mut counts.used_before_durable),
             ("failed_while_valid", |counts| &mut counts.failed_while_valid),
+            ("excess_refreshes", |counts| &mut counts.excess_refreshes),
+            ("used_after_end", |counts| &mut counts.used_after_end),
+            ("secrets_found", |counts| &mut counts.secrets_found),
         ];
         let lossless: [(&str, Count); 2] = [
             ("lost_recorded_in_doubt", |counts| &mut counts.lost_recorded_in_doubt),
