@@ -71,9 +71,7 @@ impl Bed {
         };
         simulator.set(PROVIDER, |settings| settings.rotation = rotation);
         let files = Files::write(&simulator.url(), &Setup::default());
-        let entry = files.home.path().join(format!("providers/{PROVIDER}.toml"));
-        let text = std::fs::read_to_string(&entry).expect("there");
-        std::fs::write(&entry, format!("{text}[rotation]\nmodel = \"{model}\"\n")).expect("written");
+        files.declare_rotation(PROVIDER, model);
         std::fs::write(files.home.path().join("roots.pem"), certificates("localhost").authority).expect("written");
         let settings = files.settings();
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(now().minus(AGE)));

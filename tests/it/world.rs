@@ -138,6 +138,13 @@ impl Files {
         config::load(&self.config, &|_| None).unwrap_or_else(|problems| panic!("{problems:#?}"))
     }
 
+    /// Declares another rule of rotation for a provider whose entry says nothing of it here.
+    pub fn declare_rotation(&self, provider: &str, model: &str) {
+        let entry = self.home.path().join(format!("providers/{provider}.toml"));
+        let text = std::fs::read_to_string(&entry).expect("there");
+        std::fs::write(&entry, format!("{text}[rotation]\nmodel = \"{model}\"\n")).expect("written");
+    }
+
     pub fn data(&self) -> PathBuf {
         self.home.path().join("data")
     }
