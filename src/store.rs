@@ -24,7 +24,7 @@ use crate::model::handle::HandleRecord;
 use crate::model::names::Subject;
 use crate::store::keyring::KeyId;
 use crate::store::record::{
-    Alternate, ConnectionRecord, FlowRecord, GuardRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord,
+    Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, RefreshFailure, RefreshedTokens, RevocationRecord,
 };
 use crate::store::reseal::{KeyUse, SealedPlace, SealedValue};
 use crate::store::seal::Sealed;
@@ -125,19 +125,26 @@ pub trait Store: Send + Sync {
     async fn next_refresh(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Records that a refresh is about to be asked for, and how many were ever begun, this one included. `None` if the
-    /// connection is no longer at this generation.
-    async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<Option<u64>, StoreError>;
+    /// connection is no longer at this generation, or another attempt was begun meanwhile.
+    async fn begin_refresh(&self, id: String, generation: u64, begin: Beginning) -> Result<Option<u64>, StoreError>;
 
     /// Records the result and raises the generation. `false` if the connection is no longer at `generation`.
     async fn complete_refresh(&self, id: String, generation: u64, tokens: RefreshedTokens) -> Result<bool, StoreError>;
 
-    /// Records a failure. `false` if the connection is no longer at `generation`.
+    /// Records a failure. `false` if the connection is no longer at `generation`, or another attempt was begun meanwhile.
     async fn fail_refresh(&self, id: String, generation: u64, failure: RefreshFailure) -> Result<bool, StoreError>;
 
     /// Leaves a connection alone until then, whatever else its record says.
     async fn postpone_refresh(&self, key: ConnectionKey, until: Timestamp) -> Result<(), StoreError>;
 
-    /// Connections whose refresh was begun and neither completed nor failed: the process ended in between.
+    /// Has connections that wait after the operator's mistake come up at once: it may have been mended.
+    async fn retry_operator_failures(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Brings back connections whose next try is later than any back-off explains: the clock had jumped ahead.
+    async fn limit_waiting(&self, now: Timestamp, latest: Timestamp) -> Result<(), StoreError>;
+
+    /// Connections whose refresh was begun and neither completed nor failed, or is in doubt: the process ended in between, or
+    /// while they waited.
     async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError>;
 
     /// Values that another key than `active` has sealed, in the order of their places, after one of them; at most `limit`.

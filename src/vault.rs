@@ -169,27 +169,31 @@ impl Vault {
             Freshness::Fresh => Ok(live),
             Freshness::Due => {
                 // Dropping the future changes nothing: the refresh runs in a task of its own.
-                drop(self.refresh(&slot, Occasion::Due));
+                drop(self.refresh(&slot, &live, Occasion::Due));
                 Ok(live)
             }
             Freshness::Expired => Box::pin(self.replace_expired(&slot, &live)).await,
         }
     }
 
-    /// Another token in place of one of `generation` that an API called expired; `None` if there is none to be had. A token
+    /// Another token of the same connection in place of one that an API called expired; `None` if there is none to be had. A token
     /// that was refreshed meanwhile is just that; otherwise it is refreshed now, ahead of its time, at most once in
     /// [`FORCED_PAUSE`]: an API that calls every token expired must not use up the provider's patience.
-    pub async fn replacement(self: &Arc<Self>, key: &ConnectionKey, generation: u64) -> Option<Arc<LiveToken>> {
+    pub async fn replacement(self: &Arc<Self>, key: &ConnectionKey, refused: &LiveToken) -> Option<Arc<LiveToken>> {
         let slot = self.slot_in_memory(key)?;
-        let now = self.parts.clock.now();
-        if slot.live().generation == generation {
+        let (now, generation, judged) = (self.parts.clock.now(), refused.generation, slot.live());
+        // A connection that has taken the place of that one has another account, or place: nothing is sent again to it.
+        if judged.connection_id != refused.connection_id {
+            return None;
+        }
+        if judged.generation == generation {
             let under_way = slot.refresh.lock().unwrap_or_else(PoisonError::into_inner).is_some();
             let may_ask = || slot.live().may_be_replaced(now) && slot.may_force(now, FORCED_PAUSE);
             if !under_way && !may_ask() {
                 return None;
             }
             tokio::select! {
-                _ = self.refresh(&slot, Occasion::Rejected) => {}
+                _ = self.refresh(&slot, &judged, Occasion::Rejected) => {}
                 () = self.parts.clock.sleep(REQUEST_WAIT) => {}
             }
         }
@@ -203,12 +207,13 @@ impl Vault {
         is_usable.then_some(live)
     }
 
-    /// Takes note that an API called a token of `generation` expired when it was too late to do anything about it: the next
+    /// Takes note that an API called a token expired when it was too late to do anything about it: the next
     /// request waits for another one.
-    pub fn mark_expired(&self, key: &ConnectionKey, generation: u64) {
+    pub fn mark_expired(&self, key: &ConnectionKey, refused: &LiveToken) {
         let Some(slot) = self.slot_in_memory(key) else { return };
         let (live, now) = (slot.live(), self.parts.clock.now());
-        if live.generation == generation && live.may_be_replaced(now) && slot.may_force(now, FORCED_PAUSE) {
+        let is_the_same = live.generation == refused.generation && live.connection_id == refused.connection_id;
+        if is_the_same && live.may_be_replaced(now) && slot.may_force(now, FORCED_PAUSE) {
             slot.publish(live.expired_at(now));
         }
     }
@@ -239,14 +244,14 @@ impl Vault {
     async fn replace_expired(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
-        live: &LiveToken,
+        live: &Arc<LiveToken>,
     ) -> Result<Arc<LiveToken>, TokenError> {
         let now = self.parts.clock.now();
         if let Some(error) = live.standing_error(now) {
             return Err(error);
         }
         tokio::select! {
-            _ = self.refresh(slot, live.occasion()) => {}
+            _ = self.refresh(slot, live, live.occasion()) => {}
             () = self.parts.clock.sleep(REQUEST_WAIT) => {}
         }
         let live = slot.live();
@@ -267,8 +272,9 @@ impl Vault {
             if self.forgotten.load(Relaxed) == forgotten {
                 return Ok(slot);
             }
-            // A connection was ended meanwhile: perhaps this one, after it was read.
-            self.slots.remove(key);
+            // A connection was ended meanwhile: perhaps this one, after it was read. One that is being refreshed finds out
+            // by itself.
+            self.slots.remove_if(key, |_, known| Arc::ptr_eq(known, &slot) && !known.is_refreshing());
         }
     }
 
@@ -284,12 +290,15 @@ impl Vault {
 
     /// Takes note of a connection that was just stored, with all its access tokens, in place of what was there before.
     pub fn adopt(&self, tokens: &[ConnectionRecord]) -> Result<(), TokenError> {
+        let is_new = |slot: &Slot| tokens.iter().any(|record| record.id == slot.live().connection_id);
         if let Some(record) = tokens.first() {
-            self.forget(&record.key);
+            self.forget_unless(&record.key, is_new);
         }
         for record in tokens {
             let live = LiveToken::open(record, &self.parts.sealer).map_err(|reason| TokenError::Operator { reason })?;
-            self.slots.insert(record.key.clone(), Arc::new(Slot::new(record.key.clone(), live)));
+            // A request may have loaded it already, and have it refreshed.
+            let slot = || Arc::new(Slot::new(record.key.clone(), live));
+            self.slots.entry(record.key.clone()).or_insert_with(slot);
         }
         self.changed.notify_one();
         Ok(())
@@ -297,11 +306,15 @@ impl Vault {
 
     /// Uses a connection no more, nor any of its access tokens: it was ended.
     pub fn forget(&self, key: &ConnectionKey) {
+        self.forget_unless(key, |_| false);
+    }
+
+    fn forget_unless(&self, key: &ConnectionKey, is_kept: impl Fn(&Slot) -> bool) {
         self.forgotten.fetch_add(1, Relaxed);
         let further = self.parts.providers.get(&key.provider).map(|provider| provider.further_tokens.as_slice());
         let further = further.unwrap_or_default().iter().map(|token| Some(token.name.clone()));
         for token in std::iter::once(None).chain(further) {
-            self.slots.remove(&key.with_token(token));
+            self.slots.remove_if(&key.with_token(token), |_, slot| !is_kept(slot));
         }
     }
 

@@ -190,6 +190,8 @@ impl Dance {
             self.guard_realm(provider, key, &captured).await?;
         }
         let verifier = self.open_verifier(&record)?;
+        // A code works once, and may end the grant before it: what it brings must find room.
+        self.parts.store.health().await.map_err(CallbackError::Store)?;
         let reply = self.exchange(provider, &code, verifier.as_ref()).await?;
         let (key, user) = match record.flow.purpose {
             Purpose::Connect(key) => (key, None),

@@ -13,6 +13,7 @@ use crate::base::backoff::after_failure;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
+use crate::catalogue::entry::Cascade;
 use crate::model::connection::ConnectionKey;
 use crate::oauth::revoke::{self, Revoked};
 use crate::store::StoreError;
@@ -53,32 +54,36 @@ impl Dance {
     pub async fn disconnect(self: &Arc<Self>, key: &ConnectionKey) -> Result<Option<Revocation>, StoreError> {
         let provider = self.provider(&key.provider).filter(|provider| revoke::offered(provider).is_some());
         let id = provider.map(|_| random::identifier(self.parts.random.as_ref(), "v_"));
-        let now = self.parts.clock.now();
-        let ended = self.parts.store.disconnect(key.clone(), id, now).await?;
-        self.parts.vault.forget(key);
-        let Some(queued) = ended else { return Ok(None) };
-        let revocation = if queued.is_empty() {
-            Revocation::NotOffered
-        } else {
-            // In a task of its own: whoever asked may go away.
-            let (dance, under_way) = (Arc::clone(self), self.parts.vault.work_under_way());
-            let task = tokio::spawn(async move {
-                let _under_way = under_way;
-                let mut revocation = Revocation::Done;
-                for record in &queued {
-                    if dance.give_back(record).await == Revocation::Queued {
-                        revocation = Revocation::Queued;
-                    }
-                }
-                revocation
-            });
-            task.await.unwrap_or(Revocation::Queued)
-        };
+        // In a task of its own: whoever asked may go away, and what is ended in the store must be ended in memory.
+        let (dance, key_of_task, under_way) = (Arc::clone(self), key.clone(), self.parts.vault.work_under_way());
+        let task = tokio::spawn(async move {
+            let _under_way = under_way;
+            dance.end_connection(&key_of_task, id).await
+        });
+        let ended = task.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))?;
+        let Some(revocation) = ended else { return Ok(None) };
         info!(
             operation = "disconnect", provider = %key.provider, subject = %key.subject, label = %key.label,
             outcome = revocation.word(),
         );
         self.parts.audit.record(Record::of_connection("disconnect", revocation.word(), key));
+        Ok(Some(revocation))
+    }
+
+    async fn end_connection(&self, key: &ConnectionKey, id: Option<String>) -> Result<Option<Revocation>, StoreError> {
+        let ended = self.parts.store.disconnect(key.clone(), id, self.parts.clock.now()).await;
+        // Also if it failed: it may be written all the same, and what is still there is read again.
+        self.parts.vault.forget(key);
+        let Some(queued) = ended? else { return Ok(None) };
+        if queued.is_empty() {
+            return Ok(Some(Revocation::NotOffered));
+        }
+        let mut revocation = Revocation::Done;
+        for record in &queued {
+            if self.give_back(record).await == Revocation::Queued {
+                revocation = Revocation::Queued;
+            }
+        }
         Ok(Some(revocation))
     }
 
@@ -100,11 +105,13 @@ impl Dance {
 
     async fn give_back(&self, record: &RevocationRecord) -> Revocation {
         let outcome = match self.provider(&record.key.provider) {
+            Some(provider) if self.would_end_another(provider, record).await => Revoked::Superseded,
             Some(provider) => self.ask(provider, record).await,
             None => Revoked::NotYet("the provider is not configured".to_owned()),
         };
         let (done, why) = match outcome {
             Revoked::Done => (true, "done".to_owned()),
+            Revoked::Superseded => (true, "connected again meanwhile, perhaps by the same grant".to_owned()),
             Revoked::Unknown => (true, "the provider does not know it anymore".to_owned()),
             Revoked::NotYet(why) => (record.attempts >= MOST_ATTEMPTS, why),
         };
@@ -122,6 +129,14 @@ impl Dance {
         self.parts.audit.record(Record { reason, ..Record::of_connection("revoke", outcome, &record.key) });
         info!(operation = "revoke", connection = %record.key, attempt = record.attempts + 1, outcome = why);
         if done { Revocation::Done } else { Revocation::Queued }
+    }
+
+    /// Whether the subject has connected again, and the provider may count both as one grant: what is given back would be the new
+    /// one.
+    async fn would_end_another(&self, provider: &Provider, record: &RevocationRecord) -> bool {
+        let of_one_token = revoke::offered(provider).and_then(|call| call.cascades) == Some(Cascade::Token);
+        let connected = self.parts.store.connection(record.key.with_token(None)).await;
+        !of_one_token && matches!(connected, Ok(Some(_)))
     }
 
     async fn ask(&self, provider: &Provider, record: &RevocationRecord) -> Revoked {

@@ -1,6 +1,6 @@
 //! What an error of the token endpoint means for the grant.
 
-use crate::catalogue::entry::{ErrorClass, Errors};
+use crate::catalogue::entry::{ErrorClass, ErrorRule, Errors};
 
 /// What was read from an error reply.
 #[derive(Clone, Debug, Default)]
@@ -19,14 +19,20 @@ pub fn classify(errors: &Errors, reply: &ErrorReply<'_>) -> Option<ErrorClass> {
     by_rule(errors, reply).or_else(|| reply.codes.iter().find_map(|code| by_code(errors, code)))
 }
 
+/// What the entry says of an error with exactly this status.
+pub fn declared_for_status(errors: &Errors, reply: &ErrorReply<'_>) -> Option<ErrorClass> {
+    errors.rules.iter().filter(|rule| rule.status.is_some()).find(|rule| holds(rule, reply)).map(|rule| rule.class)
+}
+
 fn by_rule(errors: &Errors, reply: &ErrorReply<'_>) -> Option<ErrorClass> {
+    errors.rules.iter().find(|rule| holds(rule, reply)).map(|rule| rule.class)
+}
+
+fn holds(rule: &ErrorRule, reply: &ErrorReply<'_>) -> bool {
     let description = reply.description.unwrap_or_default().to_lowercase();
-    let holds = |rule: &&crate::catalogue::entry::ErrorRule| {
-        rule.error.as_deref().is_none_or(|code| reply.codes.contains(&code))
-            && rule.description_contains.as_deref().is_none_or(|part| description.contains(&part.to_lowercase()))
-            && rule.status.is_none_or(|status| status == reply.status)
-    };
-    errors.rules.iter().find(holds).map(|rule| rule.class)
+    rule.error.as_deref().is_none_or(|code| reply.codes.contains(&code))
+        && rule.description_contains.as_deref().is_none_or(|part| description.contains(&part.to_lowercase()))
+        && rule.status.is_none_or(|status| status == reply.status)
 }
 
 fn by_code(errors: &Errors, code: &str) -> Option<ErrorClass> {
@@ -50,7 +56,6 @@ fn by_code(errors: &Errors, code: &str) -> Option<ErrorClass> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::entry::ErrorRule;
 
     #[test]
     fn rules_go_before_lists_and_lists_before_the_standard() {

@@ -59,6 +59,8 @@ pub fn request(provider: &Provider, call: &TokenCall, access: &Secret, refresh: 
 /// What a reply to it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revoked {
+    /// It is not asked: the tokens may be those of a newer connection.
+    Superseded,
     /// It is gone.
     Done,
     /// The provider says that there was nothing to end, which is as good.

@@ -14,7 +14,7 @@ use crate::catalogue::entry::{Entry, ErrorClass, Identity, IdentitySource, Named
 use crate::model::connection::Captured;
 use crate::model::names::TokenName;
 use crate::model::token_set::TokenSet;
-use crate::oauth::error_class::{ErrorReply, classify};
+use crate::oauth::error_class::{ErrorReply, classify, declared_for_status};
 use crate::oauth::retry_after::retry_after;
 
 /// A reply that grants tokens.
@@ -131,13 +131,18 @@ fn error_of<'b>(entry: &Entry, status: StatusCode, body: &'b Value) -> Option<Fo
     let description = body.pointer(&declared.error_description).and_then(Value::as_str);
     let code = codes.iter().copied().find(|code| is_plain(code));
     let speaks_for_itself = !status.is_success() || said_not_ok || declared.error_with_status_200;
-    let class = classify(&entry.errors, &ErrorReply { status: status.as_u16(), codes, description });
-    // A server that fails may have acted before it failed, whatever it says about trying again.
-    let is_verdict = |class| matches!(class, ErrorClass::Permanent | ErrorClass::Configuration);
+    let reply = ErrorReply { status: status.as_u16(), codes, description };
+    let class = classify(&entry.errors, &reply);
     let verdict = match class {
-        Some(class) if status.is_server_error() && is_verdict(class) => Verdict::Class(class),
-        _ if status.is_server_error() => Verdict::Unknown,
+        // A server that fails may have acted before it failed, and what it says of the grant is no verdict: but for what the
+        // entry knows to come with this very status.
+        _ if status.is_server_error() => match declared_for_status(&entry.errors, &reply) {
+            Some(class @ (ErrorClass::Permanent | ErrorClass::Configuration)) => Verdict::Class(class),
+            _ => Verdict::Unknown,
+        },
         Some(class) if speaks_for_itself => Verdict::Class(class),
+        // A success that contradicts itself: it may have acted.
+        _ if status.is_success() => Verdict::Unknown,
         _ => Verdict::Misbehaved,
     };
     Some(FoundError { verdict, code })

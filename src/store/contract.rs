@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::Store;
 use super::issuer::IssuerStore;
 use super::keyring::KeyId;
-use super::record::{Alternate, ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens, field};
+use super::record::{
+    Alternate, Beginning, ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens, field,
+};
 use super::seal::Sealed;
 use crate::base::clock::Timestamp;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
@@ -110,6 +112,12 @@ async fn one_connection_per_key(store: &impl Store) {
     assert!(store.connection(key("dave")).await.expect("read").is_none());
 }
 
+/// The same attempt after another one.
+fn begin(after: Option<&str>) -> Beginning {
+    let unheard_of_at = NOW.plus(Duration::from_secs(600));
+    Beginning { intent: intent(), after: after.map(str::to_owned), unheard_of_at }
+}
+
 fn intent() -> Intent {
     Intent { attempt: "a_1".to_owned(), started_at: NOW, refresh_token_digest: [7; 32] }
 }
@@ -131,8 +139,8 @@ fn tokens(access_token: &[u8]) -> RefreshedTokens {
 
 async fn refreshes_are_compared_by_generation(store: &impl Store) {
     let id = "c_new".to_owned();
-    assert_eq!(store.begin_refresh(id.clone(), 2, intent()).await.expect("asked"), None, "another generation");
-    assert_eq!(store.begin_refresh(id.clone(), 1, intent()).await.expect("asked"), Some(1));
+    assert_eq!(store.begin_refresh(id.clone(), 2, begin(None)).await.expect("asked"), None, "another generation");
+    assert_eq!(store.begin_refresh(id.clone(), 1, begin(None)).await.expect("asked"), Some(1));
     assert!(!store.complete_refresh(id.clone(), 2, tokens(b"wrong")).await.expect("asked"));
     assert!(store.complete_refresh(id.clone(), 1, tokens(b"right")).await.expect("asked"));
     assert!(!store.complete_refresh(id.clone(), 1, tokens(b"late")).await.expect("asked"), "it came too late");
@@ -146,19 +154,19 @@ async fn refreshes_are_compared_by_generation(store: &impl Store) {
     let trouble =
         RefreshTrouble { failures: 3, last_error: "http 500".to_owned(), needs_operator: true, in_doubt_since: None };
     let state = ConnectionState::NeedsReauth { reason: "invalid_grant".to_owned() };
-    let failure = RefreshFailure { trouble: trouble.clone(), retry_at: None, state: state.clone() };
+    let failure = RefreshFailure { trouble: trouble.clone(), attempt: None, retry_at: None, state: state.clone() };
     assert!(!store.fail_refresh(id.clone(), 1, failure.clone()).await.expect("asked"));
     assert!(store.fail_refresh(id.clone(), 2, failure).await.expect("asked"));
     let found = store.connection(key("alice")).await.expect("read").expect("kept");
     assert_eq!((found.state, found.trouble), (state, Some(trouble)));
     assert!(found.refresh_token.is_some(), "nothing is deleted");
-    assert_eq!(store.begin_refresh(id, 2, intent()).await.expect("asked"), None, "it is not active");
+    assert_eq!(store.begin_refresh(id, 2, begin(None)).await.expect("asked"), None, "it is not active");
 }
 
 async fn interrupted_refreshes_are_found(store: &impl Store) {
     let id = "c_bob".to_owned();
     assert!(store.interrupted_refreshes().await.expect("read").is_empty());
-    assert_eq!(store.begin_refresh(id.clone(), 1, intent()).await.expect("asked"), Some(2));
+    assert_eq!(store.begin_refresh(id.clone(), 1, begin(None)).await.expect("asked"), Some(2));
     let found = store.interrupted_refreshes().await.expect("read");
     assert_eq!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["c_bob"]);
     assert_eq!(found[0].intent, Some(intent()));
@@ -169,11 +177,18 @@ async fn interrupted_refreshes_are_found(store: &impl Store) {
             needs_operator: false,
             in_doubt_since: Some(NOW),
         },
+        attempt: Some("a_1".to_owned()),
         retry_at: Some(NOW),
         state: ConnectionState::Active,
     };
+    let of_another = RefreshFailure { attempt: Some("a_2".to_owned()), ..in_doubt.clone() };
+    assert!(!store.fail_refresh(id.clone(), 1, of_another).await.expect("asked"), "another attempt's");
+    assert_eq!(store.begin_refresh(id.clone(), 1, begin(None)).await.expect("asked"), None, "one is under way");
+    assert!(store.fail_refresh(id.clone(), 1, in_doubt.clone()).await.expect("asked"));
+    assert_eq!(store.interrupted_refreshes().await.expect("read").len(), 1, "what is in doubt is looked at again");
+    assert!(store.begin_refresh(id.clone(), 1, begin(Some("a_1"))).await.expect("asked").is_some(), "once more");
+    assert!(store.refresh_due(NOW, 10).await.expect("read").is_empty(), "what is under way is not due");
     assert!(store.fail_refresh(id, 1, in_doubt).await.expect("asked"));
-    assert!(store.interrupted_refreshes().await.expect("read").is_empty());
     let found = store.connection(key("bob")).await.expect("read").expect("there");
     assert_eq!(found.intent, Some(intent()), "what is in doubt keeps its intent");
 }
@@ -218,20 +233,22 @@ async fn ends_of_grants_are_named_once(store: &impl Store) {
     assert!(store.announce_grant_ends(ends_at.minus(Duration::from_secs(1))).await.expect("asked").is_empty());
     assert_eq!(store.announce_grant_ends(ends_at).await.expect("asked"), [(key("heidi"), ends_at)]);
     assert!(store.announce_grant_ends(ends_at).await.expect("asked").is_empty());
-    let later = RefreshedTokens { grant_expires_at: Some(ends_at.plus(Duration::from_secs(1))), ..tokens(b"heidi") };
-    assert!(store.complete_refresh("c_heidi".to_owned(), 1, later).await.expect("asked"));
-    assert_eq!(
-        store.announce_grant_ends(ends_at.plus(Duration::from_secs(1))).await.expect("asked").len(),
-        1,
-        "another end"
-    );
+    let moved = |seconds| RefreshedTokens {
+        grant_expires_at: Some(ends_at.plus(Duration::from_secs(seconds))),
+        ..tokens(b"heidi")
+    };
+    let far = ends_at.plus(Duration::from_secs(86_400));
+    assert!(store.complete_refresh("c_heidi".to_owned(), 1, moved(1)).await.expect("asked"));
+    assert!(store.announce_grant_ends(far).await.expect("asked").is_empty(), "the same end, told a little differently");
+    assert!(store.complete_refresh("c_heidi".to_owned(), 2, moved(7_200)).await.expect("asked"));
+    assert_eq!(store.announce_grant_ends(far).await.expect("asked").len(), 1, "another end");
 }
 
 async fn the_guard_counts_refreshes(store: &impl Store) {
     let before = store.guard().await.expect("read");
     assert!(before.store_id.len() >= 32 && !before.guarded);
     assert_eq!(
-        store.begin_refresh("c_heidi".to_owned(), 2, intent()).await.expect("asked"),
+        store.begin_refresh("c_heidi".to_owned(), 3, begin(None)).await.expect("asked"),
         Some(before.refreshes + 1)
     );
     store.set_guarded(before.refreshes + 10).await.expect("kept");

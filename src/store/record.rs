@@ -90,6 +90,17 @@ pub struct Intent {
     pub refresh_token_digest: Digest,
 }
 
+/// How a refresh begins.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// What is about to be asked.
+    pub intent: Intent,
+    /// The attempt whose intent is there now and is taken the place of; `None` if there must be none.
+    pub after: Option<String>,
+    /// When the connection comes up again if nothing more is heard of this attempt.
+    pub unheard_of_at: Timestamp,
+}
+
 /// The result of a refresh, sealed for the next generation.
 #[derive(Clone, Debug)]
 pub struct RefreshedTokens {
@@ -143,6 +154,8 @@ pub struct Alternate {
 pub struct RefreshFailure {
     /// Failures in a row, what was said, and whether the outcome is unknown.
     pub trouble: RefreshTrouble,
+    /// Which attempt failed: the one whose intent is there, or it is not this failure's business.
+    pub attempt: Option<String>,
     /// When to try again; `None` for never.
     pub retry_at: Option<Timestamp>,
     /// How the connection stands from now on.

@@ -49,51 +49,70 @@ impl std::fmt::Display for Mistrust {
 pub struct Sentinel {
     path: PathBuf,
     instance: String,
-    /// The last mark that this process wrote. Held while the file is looked at and written.
-    written: Mutex<Option<Mark>>,
+    /// How many refreshes this process has noted here; `None` before it was let in. Held while the file is looked at and
+    /// written.
+    noted: Mutex<Option<Noted>>,
+}
+
+struct Noted {
+    store: String,
+    refreshes: u64,
 }
 
 impl Sentinel {
     /// The sentinel at `path`. `instance` names this process and no other.
     pub fn new(path: PathBuf, instance: String) -> Self {
-        Self { path, instance, written: Mutex::new(None) }
+        Self { path, instance, noted: Mutex::new(None) }
     }
 
     /// Whether the store is the one that the sentinel knows, as it was last; then this process is the one that writes. A store
     /// that never had a sentinel gets one.
     pub fn admit(&self, store: &GuardRecord) -> Result<(), Mistrust> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        judge(store, self.read()?.as_ref(), &self.path).map_err(Mistrust::Confirm)?;
-        self.write(&mut written, store, store.refreshes)
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = self.read()?;
+        if noted.is_some() && mark.as_ref().is_some_and(|mark| mark.instance != self.instance) {
+            return Err(Mistrust::Confirm(self.replaced()));
+        }
+        judge(store, mark.as_ref(), &self.path).map_err(Mistrust::Confirm)?;
+        self.write(&mut noted, &store.store_id, store.refreshes)
     }
 
     /// Takes the store for the right one, whatever is known of it; from what count it goes on.
     pub fn confirm(&self, store: &GuardRecord) -> Result<u64, Mistrust> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match self.read() {
+            Err(Mistrust::Confirm(_)) => None, // it says nothing readable, and what it said is not asked for
+            known => known?,
+        };
         // More than anybody has counted: should the other copy come back, it is the old one.
-        let known = self.read()?.filter(|mark| mark.store == store.store_id).map_or(0, |mark| mark.refreshes);
-        let refreshes = known.max(store.refreshes) + 1;
-        self.write(&mut written, store, refreshes).map(|()| refreshes)
+        let known = known.filter(|mark| mark.store == store.store_id).map_or(0, |mark| mark.refreshes);
+        let refreshes = known.max(store.refreshes).saturating_add(1);
+        self.write(&mut noted, &store.store_id, refreshes).map(|()| refreshes)
     }
 
     /// Notes that so many refreshes were begun. Only then may a refresh token be sent.
     pub fn advance(&self, refreshes: u64) -> Result<(), Mistrust> {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = written.clone() else {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Noted { store, refreshes: so_far }) = noted.as_ref() else {
             return Err(Mistrust::Confirm("the store was not compared with its sentinel yet".to_owned()));
         };
-        if self.read()?.as_ref() != Some(&last) {
-            *written = None;
-            return Err(Mistrust::Confirm(format!(
-                "another process has taken over the sentinel {}: this one works on a copy of the store, or was replaced",
-                self.path.display()
-            )));
+        let (store, so_far) = (store.clone(), *so_far);
+        match self.read()? {
+            None => return Err(Mistrust::Unreachable(io::Error::new(io::ErrorKind::NotFound, "it is gone"))),
+            Some(mark) if mark.instance != self.instance => return Err(Mistrust::Confirm(self.replaced())),
+            Some(_) => {}
         }
-        if last.refreshes >= refreshes {
+        if so_far >= refreshes {
             return Ok(());
         }
-        let store = GuardRecord { store_id: last.store, refreshes, guarded: true };
-        self.write(&mut written, &store, refreshes)
+        self.write(&mut noted, &store, refreshes)
+    }
+
+    fn replaced(&self) -> String {
+        format!(
+            "another process has taken over the sentinel {}: this one works on a copy of the store, or was replaced",
+            self.path.display()
+        )
     }
 
     fn read(&self) -> Result<Option<Mark>, Mistrust> {
@@ -107,11 +126,11 @@ impl Sentinel {
         }
     }
 
-    fn write(&self, written: &mut Option<Mark>, store: &GuardRecord, refreshes: u64) -> Result<(), Mistrust> {
-        let mark = Mark { store: store.store_id.clone(), refreshes, instance: self.instance.clone() };
+    fn write(&self, noted: &mut Option<Noted>, store: &str, refreshes: u64) -> Result<(), Mistrust> {
+        let mark = Mark { store: store.to_owned(), refreshes, instance: self.instance.clone() };
         replace(&self.path, &serde_json::to_vec(&mark).expect("texts and a number serialize"))
             .map_err(Mistrust::Unreachable)?;
-        *written = Some(mark);
+        *noted = Some(Noted { store: mark.store, refreshes });
         Ok(())
     }
 }
@@ -218,7 +237,31 @@ mod tests {
         first.admit(&store(0, false)).expect("new");
         place.sentinel("b").admit(&store(0, true)).expect("it may, as a pod that was moved");
         assert!(why(first.advance(1)).contains("another process"));
-        assert!(why(first.advance(1)).contains("not compared"), "and stays so");
+        assert!(why(first.advance(1)).contains("another process"), "and stays so");
+        assert!(why(first.admit(&store(5, true))).contains("another process"), "however far its copy of the store is");
+        first.confirm(&store(5, true)).expect("but for the operator");
+        first.advance(7).expect("noted");
+    }
+
+    #[test]
+    fn what_says_nothing_readable_can_be_confirmed_away() {
+        let place = Place::new();
+        fs::write(place.0.path().join("sentinel"), "{").expect("written");
+        let sentinel = place.sentinel("a");
+        assert!(why(sentinel.admit(&store(4, true))).contains("nothing readable"));
+        assert_eq!(sentinel.confirm(&store(4, true)).expect("confirmed"), 5);
+    }
+
+    #[test]
+    fn one_that_is_gone_for_a_while_is_no_verdict() {
+        let place = Place::new();
+        let sentinel = place.sentinel("a");
+        sentinel.admit(&store(0, false)).expect("new");
+        let aside = place.0.path().join("aside");
+        fs::rename(place.0.path().join("sentinel"), &aside).expect("moved");
+        assert!(matches!(sentinel.advance(1), Err(Mistrust::Unreachable(_))));
+        fs::rename(&aside, place.0.path().join("sentinel")).expect("moved back");
+        sentinel.admit(&store(1, true)).expect("as it was");
     }
 
     #[test]

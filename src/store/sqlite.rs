@@ -37,7 +37,7 @@ use crate::model::names::{ServerName, Subject};
 use crate::store::issuer::{GrantRecord, IssuerStore, NewTokens, Rotation, StoredCode, StoredDocument};
 use crate::store::keyring::KeyId;
 use crate::store::record::{
-    Alternate, ConnectionRecord, FlowRecord, GuardRecord, Intent, RefreshFailure, RefreshedTokens, RevocationRecord,
+    Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, RefreshFailure, RefreshedTokens, RevocationRecord,
 };
 use crate::store::reseal::{KeyUse, SealedPlace, SealedValue};
 use crate::store::seal::Sealed;
@@ -185,7 +185,8 @@ impl Store for SqliteStore {
     }
 
     async fn connect(&self, tokens: Vec<ConnectionRecord>, now: Timestamp) -> Result<(), StoreError> {
-        self.run(move |db| connections::connect(db, &tokens, now)).await
+        // These may be the only copies: a code works once.
+        self.keep(move |keeper| keeper.run_at_any_cost(|db| connections::connect(db, &tokens, now))).await
     }
 
     async fn disconnect(
@@ -233,14 +234,14 @@ impl Store for SqliteStore {
         self.run(|db| connections::next_due(db)).await
     }
 
-    async fn begin_refresh(&self, id: String, generation: u64, intent: Intent) -> Result<Option<u64>, StoreError> {
+    async fn begin_refresh(&self, id: String, generation: u64, begin: Beginning) -> Result<Option<u64>, StoreError> {
         // Nothing may be burnt that could not be replaced.
         self.keep(move |keeper| {
             keeper.prepare()?;
-            let begun = keeper.run(|db| connections::begin_refresh(db, &id, generation, &intent));
+            let begun = keeper.run(|db| connections::begin_refresh(db, &id, generation, &begin));
             if begun.is_err() {
                 let owner = id.clone();
-                keeper.owe(owner, move |db| repair::forget_intent(db, &id, &intent.attempt));
+                keeper.owe(owner, move |db| repair::forget_intent(db, &id, &begin.intent.attempt));
             }
             begun
         })
@@ -272,6 +273,14 @@ impl Store for SqliteStore {
 
     async fn postpone_refresh(&self, key: ConnectionKey, until: Timestamp) -> Result<(), StoreError> {
         self.run(move |db| connections::postpone(db, &key, until)).await
+    }
+
+    async fn retry_operator_failures(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.run(move |db| connections::retry_operator_failures(db, now)).await
+    }
+
+    async fn limit_waiting(&self, now: Timestamp, latest: Timestamp) -> Result<(), StoreError> {
+        self.run(move |db| connections::limit_waiting(db, now, latest)).await
     }
 
     async fn interrupted_refreshes(&self) -> Result<Vec<ConnectionRecord>, StoreError> {

@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 use super::TokenError;
 use super::refresh::{Occasion, RefreshResult};
+use super::settle::FIRST_PROBE;
+use super::worker::LONGEST_WAIT;
 use crate::base::clock::Timestamp;
 use crate::base::secret::Secret;
 use crate::catalogue::entry::CredentialScheme;
@@ -53,8 +55,14 @@ impl Slot {
     pub fn may_force(&self, now: Timestamp, pause: Duration) -> bool {
         let until = self.forced_until.load(Ordering::Acquire);
         let next = now.plus(pause).as_millis();
-        until <= now.as_millis()
+        // One that is further away than the pause is from before the clock was set back.
+        (until <= now.as_millis() || until > next)
             && self.forced_until.compare_exchange(until, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whether a refresh is under way.
+    pub fn is_refreshing(&self) -> bool {
+        self.refresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some()
     }
 
     /// Puts a token into use.
@@ -79,8 +87,8 @@ pub struct LiveToken {
     has_refresh_token: bool,
     pub(super) state: ConnectionState,
     last_failure: Option<Blame>,
-    /// Whether the outcome of the last refresh is unknown, and the next one waits for the end of this token.
-    is_in_doubt: bool,
+    /// Since when the outcome of a refresh is unknown, and the next one waits for the end of this token.
+    in_doubt_since: Option<Timestamp>,
     /// Whether an API refused it before its time.
     is_rejected: bool,
 }
@@ -111,7 +119,7 @@ impl LiveToken {
             refresh_due_at: record.refresh_due_at,
             has_refresh_token: record.refresh_token.is_some(),
             state: record.state.clone(),
-            is_in_doubt: record.trouble.as_ref().is_some_and(|trouble| trouble.in_doubt_since.is_some()),
+            in_doubt_since: record.trouble.as_ref().and_then(|trouble| trouble.in_doubt_since),
             is_rejected: false,
             last_failure: record.trouble.as_ref().map(|trouble| match trouble.needs_operator {
                 true => Blame::Operator(trouble.last_error.clone()),
@@ -139,16 +147,22 @@ impl LiveToken {
         Self { expires_at: Some(now), refresh_due_at: Some(now), is_rejected: true, ..self.clone() }
     }
 
+    /// The same token, whose connection was ended.
+    pub fn ended(&self, now: Timestamp) -> Self {
+        Self { state: ConnectionState::Disconnected, expires_at: Some(now), refresh_due_at: None, ..self.clone() }
+    }
+
     /// Why it is refreshed next.
     pub fn occasion(&self) -> Occasion {
         if self.is_rejected { Occasion::Rejected } else { Occasion::Due }
     }
 
     /// Whether an API's word may begin a refresh: not within the back-off of one that failed. But where the last one is in doubt
-    /// only because this token still worked, there is no reason to wait any longer.
+    /// only because this token still worked, there is no reason to wait any longer than the provider may be at work on it.
     pub fn may_be_replaced(&self, now: Timestamp) -> bool {
         let can_be = self.state == ConnectionState::Active && self.has_refresh_token;
-        can_be && (self.is_in_doubt || self.standing_error(now).is_none())
+        let waits_for_the_end = self.in_doubt_since.is_some_and(|since| since.plus(FIRST_PROBE) <= now);
+        can_be && (waits_for_the_end || self.standing_error(now).is_none())
     }
 
     /// Whether the recorded time of the token is over, or was never known.
@@ -173,6 +187,10 @@ impl LiveToken {
 
     /// What can be done with the token at `now`. A token that has no way to be refreshed is never due.
     pub fn freshness(&self, now: Timestamp) -> Freshness {
+        // One that was never obtained: whatever the clock says, it is no token.
+        if self.access_token.expose().is_empty() {
+            return Freshness::Expired;
+        }
         let due_at = self.refresh_due_at.filter(|_| self.state == ConnectionState::Active && self.has_refresh_token);
         freshness(now, self.expires_at, due_at)
     }
@@ -180,7 +198,9 @@ impl LiveToken {
     /// For an expired token: the error to answer with at once, if asking the provider is out of the question or was
     /// tried a moment ago.
     pub fn standing_error(&self, now: Timestamp) -> Option<TokenError> {
-        let not_yet = self.last_failure.is_some() && self.refresh_due_at.is_some_and(|due_at| due_at > now);
+        // What is later than any back-off explains is from before the clock was set back.
+        let is_later = |due_at: Timestamp| due_at > now && due_at <= now.plus(LONGEST_WAIT);
+        let not_yet = self.last_failure.is_some() && self.refresh_due_at.is_some_and(is_later);
         let hopeless = self.state != ConnectionState::Active || !self.has_refresh_token;
         (hopeless || not_yet).then(|| self.error(now))
     }

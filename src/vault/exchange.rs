@@ -3,14 +3,16 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::warn;
 
 use super::Vault;
-use super::outcome::{Asked, Failure, Step, judge};
+use super::outcome::{Asked, Failure, Step, judge, left_alone_until, repetition};
+use super::refresh::Occasion;
 use crate::base::backoff::RETRY_WAITS;
 use crate::base::clock::Timestamp;
 use crate::base::digest::sha256;
-use crate::base::http::{HttpError, Response};
+use crate::base::http::HttpError;
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
@@ -18,7 +20,16 @@ use crate::catalogue::entry::Repetition;
 use crate::oauth::token_request;
 use crate::oauth::token_response::{self, Exchange, TokenReply};
 use crate::store::StoreError;
-use crate::store::record::{ConnectionRecord, Intent};
+use crate::store::record::{Beginning, ConnectionRecord, Intent};
+
+/// Which of a connection's refresh tokens is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The current one, and why.
+    Current(Occasion),
+    /// One before it, or one that lost a race: after the current one was refused.
+    Other,
+}
 
 /// The reply and the refresh token that got it, or why there is none.
 pub type Exchanged = Result<(Box<TokenReply>, Secret), Stopped>;
@@ -33,36 +44,54 @@ pub enum Stopped {
         /// Since when the outcome is in doubt, if a request before the last left it so.
         in_doubt_since: Option<Timestamp>,
     },
-    /// The connection was refreshed, replaced or ended meanwhile; nobody was asked.
+    /// The connection was refreshed, replaced or ended meanwhile, or the process is to end; nobody was asked.
     Overtaken,
+    /// There is a token that works, and asking before then could end it.
+    LeftAlone(Timestamp),
     /// The intent could not be stored; nobody was asked.
     Store(StoreError),
 }
 
+/// How long nothing may be heard of a refresh until its connection comes up again: longer than all its repetitions take.
+const UNHEARD_OF: Duration = Duration::from_secs(600);
+
 impl Vault {
-    /// Asks with one refresh token of the connection: the current one or another.
+    /// Asks with one refresh token of the connection: the current one or another. The record takes note of the intent.
     pub(super) async fn exchange(
         &self,
         provider: &Provider,
-        record: &ConnectionRecord,
+        record: &mut ConnectionRecord,
         refresh_token: &Secret,
-        is_current: bool,
+        which: Which,
     ) -> Exchanged {
+        // Before the intent: what waits in a queue has not begun, and a grace counts from when it was sent.
+        let (permit, has_waited) = match self.permits.get(&provider.name).map(Semaphore::try_acquire) {
+            Some(Ok(permit)) => (Some(permit), false),
+            Some(Err(_)) => (self.permit(provider).await, true),
+            None => (None, false),
+        };
+        if has_waited && self.stopping.load(Ordering::Relaxed) {
+            return Err(Stopped::Overtaken);
+        }
+        let rotation = &provider.entry.rotation;
+        let now = self.parts.clock.now();
+        if let (Which::Current(Occasion::Due), Some(until)) = (which, left_alone_until(record, rotation, now)) {
+            return Err(Stopped::LeftAlone(until));
+        }
         let intent = Intent {
             attempt: random::identifier(self.parts.random.as_ref(), "r_"),
-            started_at: self.parts.clock.now(),
+            started_at: now,
             refresh_token_digest: sha256(refresh_token.expose().as_bytes()),
         };
-        let begun = self.parts.store.begin_refresh(record.id.clone(), record.generation, intent).await;
+        let after = record.intent.as_ref().map(|intent| intent.attempt.clone());
+        let begin = Beginning { intent: intent.clone(), after, unheard_of_at: now.plus(UNHEARD_OF) };
+        let begun = self.parts.store.begin_refresh(record.id.clone(), record.generation, begin).await;
         let count = begun.map_err(Stopped::Store)?.ok_or(Stopped::Overtaken)?;
+        record.intent = Some(intent);
         if let Err(mistrust) = self.note_in_sentinel(count).await {
             return Err(Stopped::Failed { failure: Failure::Operator(mistrust), in_doubt_since: None });
         }
-        // Only the current token may be in doubt, and have a known age.
-        let trouble = record.trouble.as_ref().filter(|_| is_current);
-        let in_doubt_since = trouble.and_then(|trouble| trouble.in_doubt_since);
-        let token_since = record.refresh_token_since.filter(|_| is_current);
-        let reply = self.ask(provider, record, refresh_token, in_doubt_since, token_since).await?;
+        let reply = self.ask(provider, record, refresh_token, which, permit).await?;
         Ok((reply, refresh_token.clone()))
     }
 
@@ -72,14 +101,36 @@ impl Vault {
         provider: &Provider,
         record: &ConnectionRecord,
         refresh_token: &Secret,
-        mut in_doubt_since: Option<Timestamp>,
-        token_since: Option<Timestamp>,
+        which: Which,
+        permit: Permit<'_>,
     ) -> Result<Box<TokenReply>, Stopped> {
         let rotation = &provider.entry.rotation;
-        let mut waits = RETRY_WAITS.iter();
+        // Only the current token may be in doubt, and have a known age.
+        let trouble = record.trouble.as_ref().filter(|_| which != Which::Other);
+        let mut in_doubt_since = trouble.and_then(|trouble| trouble.in_doubt_since);
+        let token_since = record.refresh_token_since.filter(|_| which != Which::Other);
+        let (mut waits, mut permit) = (RETRY_WAITS.iter(), Some(permit));
         for attempt in 1.. {
+            // Held for the exchange alone: others go on while this one waits.
+            let held = match permit.take() {
+                Some(permit) => permit,
+                None => self.permit(provider).await,
+            };
+            let now = self.parts.clock.now();
+            if let Some(since) = in_doubt_since.filter(|_| attempt > 1) {
+                let repetition = repetition(rotation, since, token_since, now);
+                if matches!(repetition, Repetition::HarmlessUntil(end) if now >= end) {
+                    // It waited for its turn longer than the grace.
+                    let why = "a reply was lost, and the grace is over".to_owned();
+                    let failure = Failure::InDoubt { why, since, repetition, retry_after: None };
+                    return Err(Stopped::Failed { failure, in_doubt_since });
+                }
+            }
             self.parts.metrics.refresh_attempted(&record.key.provider);
-            let (sent_at, reply) = self.send(provider, record, refresh_token).await;
+            let sent_at = now;
+            let request = token_request::refresh(provider, refresh_token, record.key.token.as_ref());
+            let reply = self.parts.http.send(request).await;
+            drop(held);
             let may_have_acted = !matches!(reply, Err(HttpError::NotSent(_)));
             let exchange = Exchange::Refresh(record.key.token.as_ref());
             let exchanged = reply.map(|reply| token_response::read(&provider.entry, exchange, &reply, sent_at));
@@ -104,22 +155,16 @@ impl Vault {
         unreachable!("the last wait ends the repetitions")
     }
 
-    async fn send(
-        &self,
-        provider: &Provider,
-        record: &ConnectionRecord,
-        refresh_token: &Secret,
-    ) -> (Timestamp, Result<Response, HttpError>) {
-        // Held for the exchange alone. A semaphore is never closed, and a provider that has none is not limited.
-        let _permit = match self.permits.get(&provider.name) {
+    /// Leave to ask a provider. A semaphore is never closed, and a provider that has none is not limited.
+    async fn permit(&self, provider: &Provider) -> Permit<'_> {
+        match self.permits.get(&provider.name) {
             Some(permits) => permits.acquire().await.ok(),
             None => None,
-        };
-        let sent_at = self.parts.clock.now();
-        let request = token_request::refresh(provider, refresh_token, record.key.token.as_ref());
-        (sent_at, self.parts.http.send(request).await)
+        }
     }
 }
+
+type Permit<'v> = Option<SemaphorePermit<'v>>;
 
 fn log_attempt(record: &ConnectionRecord, attempt: u32, wait: Option<Duration>, failure: &Failure) {
     let wait_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));

@@ -79,7 +79,10 @@ impl Vault {
         match on_disk(move || sentinel.admit(&record)).await {
             Ok(()) => {
                 self.parts.store.set_guarded(refreshes).await?;
-                self.trust("admitted");
+                // What was found meanwhile is for the operator.
+                if self.parts.guard.doubt().is_some_and(|doubt| !doubt.needs_operator) {
+                    self.trust("admitted");
+                }
             }
             Err(mistrust) => self.mistrust(&mistrust),
         }

@@ -35,6 +35,8 @@ pub enum Failure {
         since: Timestamp,
         /// What that means for asking again.
         repetition: Repetition,
+        /// How long the provider asks us to wait.
+        retry_after: Option<Duration>,
     },
     /// It passes, or the provider is to blame.
     Transient(String, Option<Duration>),
@@ -78,7 +80,16 @@ impl Asked {
     /// The lost reply that the repetition is about: the first one.
     fn doubt(&self, rotation: &Rotation) -> (Timestamp, Repetition) {
         let since = self.in_doubt_since.unwrap_or(self.sent_at);
-        (since, rotation.repetition(since, self.token_since))
+        (since, repetition(rotation, since, self.token_since, self.sent_at))
+    }
+}
+
+/// What a reply that was lost at `since` means at `now`. A moment that is still to come is one before the clock was set back:
+/// nobody knows how long ago it was.
+pub fn repetition(rotation: &Rotation, since: Timestamp, token_since: Option<Timestamp>, now: Timestamp) -> Repetition {
+    match rotation.repetition(since, token_since) {
+        Repetition::HarmlessUntil(_) if since > now => Repetition::LastResort,
+        repetition => repetition,
     }
 }
 
@@ -113,7 +124,7 @@ fn unknown(why: String, retry_after: Option<Duration>, rotation: &Rotation, aske
         (Repetition::Harmless, Some(_)) => Step::AskAgain(why),
         (Repetition::Harmless, None) => Step::Fail(Failure::Transient(why, retry_after)),
         (Repetition::HarmlessUntil(end), Some(at)) if at < end => Step::AskAgain(why),
-        _ => Step::Fail(Failure::InDoubt { why, since, repetition }),
+        _ => Step::Fail(Failure::InDoubt { why, since, repetition, retry_after }),
     }
 }
 
@@ -133,11 +144,13 @@ pub fn retry_at(
 ) -> Option<Timestamp> {
     match failure {
         Failure::Dead(_) => None,
-        Failure::InDoubt { repetition: Repetition::HarmlessUntil(end), .. } if now < *end => {
-            // However long the back-off has become, there is one more try before the end.
-            Some(now.plus(backoff.min(end.since(now) / 2)))
+        Failure::InDoubt { repetition: Repetition::HarmlessUntil(end), retry_after, .. } if now < *end => {
+            // However long the back-off has become, there is one more try before the end, unless the provider forbids it.
+            let before_the_end = backoff.min((end.since(now) / 2).max(SHORTEST_IN_GRACE));
+            Some(now.plus(before_the_end.max(retry_after.unwrap_or_default())))
         }
-        Failure::InDoubt { .. } => {
+        Failure::InDoubt { retry_after, .. } => {
+            let backoff = backoff.max(retry_after.unwrap_or_default());
             let may_be_dead = rotation.is_some_and(|rotation| rotation.kills_access);
             let expires_at = access_expires_at.filter(|_| !may_be_dead);
             let probe = expires_at.map_or(now, |expires_at| expires_at.minus(PROBE_AHEAD));
@@ -159,6 +172,8 @@ fn before_the_end(backoff: Duration, now: Timestamp, access_expires_at: Option<T
     }
 }
 
+/// However little is left of a grace, requests do not follow closer upon one another.
+const SHORTEST_IN_GRACE: Duration = Duration::from_secs(2);
 /// However little time a token has left, nobody is asked more often.
 const SHORTEST_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -167,7 +182,7 @@ const SHORTEST_BACKOFF: Duration = Duration::from_secs(5);
 pub fn left_alone_until(record: &ConnectionRecord, rotation: &Rotation, now: Timestamp) -> Option<Timestamp> {
     let since = record.trouble.as_ref()?.in_doubt_since.filter(|_| !rotation.kills_access)?;
     let probe = record.access_expires_at?.minus(PROBE_AHEAD);
-    match rotation.repetition(since, record.refresh_token_since) {
+    match repetition(rotation, since, record.refresh_token_since, now) {
         Repetition::Harmless => None,
         Repetition::HarmlessUntil(end) if now < end => None,
         _ => (now < probe).then_some(probe),
@@ -287,7 +302,7 @@ mod tests {
     #[test]
     fn what_is_in_doubt_waits_for_the_end_of_the_token() {
         let (backoff, expiry) = (Duration::from_secs(15), NOW.plus(Duration::from_secs(100)));
-        let in_doubt = |repetition| Failure::InDoubt { why: String::new(), since: NOW, repetition };
+        let in_doubt = |repetition| Failure::InDoubt { why: String::new(), since: NOW, repetition, retry_after: None };
         let last_resort = in_doubt(Repetition::LastResort);
         let strict = rotation(RotationModel::SingleUse);
         let at = |failure: &Failure, rotation, expiry| retry_at(failure, rotation, NOW, backoff, expiry);

@@ -10,11 +10,14 @@ use futures_util::FutureExt;
 use tracing::info;
 
 use super::Vault;
-use super::cache::{SharedRefresh, Slot};
-use super::exchange::Stopped;
-use super::outcome::{Failure, left_alone_until};
+use super::cache::{LiveToken, SharedRefresh, Slot};
+use super::exchange::{Stopped, Which};
+use super::outcome::Failure;
+use super::settle::is_in_doubt;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
+use crate::model::connection::ConnectionState;
+use crate::store::StoreError;
 use crate::store::record::{Alternate, ConnectionRecord, connection_context, field};
 use crate::telemetry::audit::Record;
 use crate::telemetry::stopwatch::Stopwatch;
@@ -40,14 +43,28 @@ pub enum Occasion {
 }
 
 impl Vault {
-    /// Starts a refresh, or joins the one under way. The future may be dropped: the refresh goes on.
-    pub(super) fn refresh(self: &Arc<Self>, slot: &Arc<Slot>, occasion: Occasion) -> SharedRefresh {
+    /// Starts a refresh of the token that was judged, or joins the one under way. The future may be dropped: the refresh goes
+    /// on.
+    pub(super) fn refresh(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        judged: &Arc<LiveToken>,
+        occasion: Occasion,
+    ) -> SharedRefresh {
         let mut under_way = slot.refresh.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = under_way.as_ref() {
             return running.clone();
         }
-        let running = Running { work: self.work_under_way(), slot: Arc::clone(slot) };
-        let task = tokio::spawn(async move { running.work.0.run_refresh(&running.slot, occasion).await });
+        if slot.live().generation != judged.generation {
+            // It ended between the judgement and now.
+            return std::future::ready(RefreshResult::Overtaken).boxed().shared();
+        }
+        let (work, slot) = (self.work_under_way(), Arc::clone(slot));
+        let task = tokio::spawn(async move {
+            // Made in here: a task that is dropped unbegun, at the end of the process, finds the lock held.
+            let running = Running { work, slot };
+            running.work.0.run_refresh(&running.slot, occasion).await
+        });
         let shared: SharedRefresh =
             task.map(|joined| joined.unwrap_or(RefreshResult::Failed("panic"))).boxed().shared();
         *under_way = Some(shared.clone());
@@ -71,7 +88,10 @@ impl Vault {
         self.parts.metrics.refreshed(&slot.key.provider, outcome, stopwatch.elapsed().as_secs_f64());
         let trouble = slot.live().last_error();
         let reason = trouble.filter(|_| matches!(result, RefreshResult::Failed(_)));
-        self.parts.audit.record(Record { reason, ..Record::of_connection("refresh", outcome, &slot.key) });
+        // Where nobody was asked there is nothing to keep for later.
+        if !matches!(result, RefreshResult::Overtaken | RefreshResult::Failed("held_back" | "left_alone")) {
+            self.parts.audit.record(Record { reason, ..Record::of_connection("refresh", outcome, &slot.key) });
+        }
         info!(
             operation = "refresh", provider = %slot.key.provider, subject = %slot.key.subject, label = %slot.key.label,
             duration_ms = stopwatch.millis(), outcome, generation = slot.live().generation,
@@ -84,16 +104,19 @@ impl Vault {
             return self.hold_back(slot, &mistrust);
         }
         // What is in memory may be old: what counts is what is stored.
-        let record = match self.parts.store.connection(slot.key.clone()).await {
+        let mut record = match self.parts.store.connection(slot.key.clone()).await {
             Ok(Some(record)) => record,
-            Ok(None) => return RefreshResult::Overtaken,
+            Ok(None) => {
+                slot.publish(slot.live().ended(self.parts.clock.now()));
+                return RefreshResult::Overtaken;
+            }
             Err(error) => return self.store_failed(slot, "read", &error).await,
         };
-        if record.generation > slot.live().generation || record.id != slot.live().connection_id {
+        let is_another = record.generation > slot.live().generation || record.id != slot.live().connection_id;
+        if is_another || record.state != ConnectionState::Active {
             return self.publish(slot, &record, RefreshResult::Overtaken);
         }
-        let is_in_doubt = record.trouble.as_ref().is_some_and(|trouble| trouble.in_doubt_since.is_some());
-        if record.intent.is_some() && !is_in_doubt {
+        if record.intent.is_some() && !is_in_doubt(&record) {
             // One before this was begun and never ended, as after a panic: the provider may have acted on it.
             return self.settle_interrupted(slot, &record).await;
         }
@@ -102,22 +125,18 @@ impl Vault {
             Err(reason) => return self.record_failure(slot, &record, Failure::Operator(reason), None).await,
         };
         let Some(current) = current else { return RefreshResult::Failed("no_refresh_token") };
-        if occasion == Occasion::Due
-            && let Some(until) = left_alone_until(&record, &provider.entry.rotation, self.parts.clock.now())
-        {
-            return self.leave_alone(slot, &record, until).await;
-        }
-        let mut outcome = self.exchange(&provider, &record, &current, true).await;
+        let mut outcome = self.exchange(&provider, &mut record, &current, Which::Current(occasion)).await;
         if let Err(Stopped::Failed { failure: Failure::Dead(reason), .. }) = &outcome {
             // A verdict on one refresh token is not yet one on the grant.
             let reason = reason.clone();
-            outcome = self.exchange_alternates(slot, &provider, &record, reason).await;
+            outcome = self.exchange_alternates(slot, &provider, &mut record, reason).await;
         }
         match outcome {
             Ok((reply, sent)) => self.store_tokens(slot, &record, *reply, &sent, &current).await,
             Err(Stopped::Failed { failure, in_doubt_since }) => {
                 self.record_failure(slot, &record, failure, in_doubt_since).await
             }
+            Err(Stopped::LeftAlone(until)) => self.leave_alone(slot, &record, until).await,
             Err(Stopped::Overtaken) => RefreshResult::Overtaken,
             // Without a durable intent nothing is sent; the current token stays in use.
             Err(Stopped::Store(error)) => self.store_failed(slot, "intent", &error).await,
@@ -145,13 +164,19 @@ impl Vault {
         &self,
         slot: &Slot,
         provider: &Provider,
-        record: &ConnectionRecord,
+        record: &mut ConnectionRecord,
         reason: String,
     ) -> super::exchange::Exchanged {
-        for alternate in self.alternates(provider, record).await.map_err(Stopped::Store)? {
-            let outcome = self.exchange(provider, record, &alternate, false).await;
+        // The current token was asked about: what cannot be read now is no reason to forget that, nor to give up.
+        let later = |error: StoreError| Stopped::Failed {
+            failure: Failure::Transient(error.to_string(), None),
+            in_doubt_since: None,
+        };
+        for alternate in self.alternates(provider, record).await.map_err(later)? {
+            let outcome = self.exchange(provider, record, &alternate, Which::Other).await;
             match outcome {
                 Err(Stopped::Failed { failure: Failure::Dead(_), .. }) => {}
+                Err(Stopped::Store(error)) => return Err(later(error)),
                 outcome => {
                     info!(operation = "refresh", connection = %slot.key, worked = outcome.is_ok(), "an earlier refresh token was tried");
                     return outcome;
@@ -161,11 +186,7 @@ impl Vault {
         Err(Stopped::Failed { failure: Failure::Dead(reason), in_doubt_since: None })
     }
 
-    async fn alternates(
-        &self,
-        provider: &Provider,
-        record: &ConnectionRecord,
-    ) -> Result<Vec<Secret>, crate::store::StoreError> {
+    async fn alternates(&self, provider: &Provider, record: &ConnectionRecord) -> Result<Vec<Secret>, StoreError> {
         let kept = self.parts.store.alternates(record.id.clone()).await?;
         let open = |alternate: &Alternate| {
             let context = connection_context(&record.key, &record.id, field::REFRESH_TOKEN, alternate.generation);

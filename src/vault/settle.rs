@@ -26,7 +26,7 @@ use crate::telemetry::health::Part;
 /// How long to wait before trying again to store a result that could not be stored.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 /// How long the store is left alone after it failed.
-const STORE_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// The least time between a refresh whose reply was lost and its one repetition: the provider may still be at work on the
 /// first, and would take it for the repetition if it came in second.
 pub(super) const FIRST_PROBE: Duration = Duration::from_secs(5);
@@ -165,7 +165,8 @@ impl Vault {
         let failures = failures(record);
         let backoff = match &failure {
             // The one probe of a token in doubt is not put off once the access token has expired.
-            Failure::InDoubt { .. } if failures == 1 => FIRST_PROBE,
+            // However often it had failed before, without a doubt.
+            Failure::InDoubt { .. } if !is_in_doubt(record) => FIRST_PROBE,
             _ => after_failure(failures, self.parts.random.as_ref()),
         };
         self.record_failure_until(slot, record, failure, in_doubt_since, backoff).await
@@ -185,13 +186,14 @@ impl Vault {
         let failures = failures(record);
         let provider = self.parts.providers.get(&record.key.provider);
         let rotation = provider.map(|provider| &provider.entry.rotation);
-        let in_doubt_since = match (&failure, before.and_then(|trouble| trouble.in_doubt_since)) {
+        let doubt = match (&failure, before.and_then(|trouble| trouble.in_doubt_since)) {
             (Failure::Dead(_), _) => None,
             (Failure::InDoubt { since, .. }, before) => Some(before.unwrap_or(*since)),
             (_, before) => before.or(in_doubt_since),
         };
+        let attempt = record.intent.as_ref().map(|intent| intent.attempt.clone());
         let failure = match failure {
-            Failure::Dead(reason) => Failure::Dead(with_cause(reason, before)),
+            Failure::Dead(reason) => Failure::Dead(with_cause(reason, before, in_doubt_since)),
             failure => failure,
         };
         let state = match &failure {
@@ -203,14 +205,20 @@ impl Vault {
                 failures,
                 last_error: failure.summary().to_owned(),
                 needs_operator: matches!(failure, Failure::Operator(_)),
-                in_doubt_since,
+                in_doubt_since: doubt,
             },
+            attempt,
             retry_at: retry_at(&failure, rotation, now, backoff, record.access_expires_at),
             state: state.clone(),
         };
         let stored = self.parts.store.fail_refresh(record.id.clone(), record.generation, recorded.clone()).await;
-        if let Err(error) = stored {
-            error!(operation = "refresh", connection = %record.key, %error, "a failed refresh cannot be recorded");
+        match stored {
+            Ok(true) => {}
+            // Somebody else refreshed or replaced it meanwhile: this failure is nobody's business.
+            Ok(false) => return self.reread(slot, record).await,
+            Err(error) => {
+                error!(operation = "refresh", connection = %record.key, %error, "a failed refresh cannot be recorded");
+            }
         }
         warn!(
             operation = "refresh", provider = %record.key.provider, subject = %record.key.subject,
@@ -226,13 +234,25 @@ impl Vault {
         self.publish(slot, &failed, RefreshResult::Failed(failure.word()))
     }
 
+    /// What counts is what is stored.
+    async fn reread(&self, slot: &Slot, record: &ConnectionRecord) -> RefreshResult {
+        match self.parts.store.connection(record.key.clone()).await {
+            Ok(Some(stored)) => self.publish(slot, &stored, RefreshResult::Overtaken),
+            Ok(None) => {
+                slot.publish(slot.live().ended(self.parts.clock.now()));
+                RefreshResult::Overtaken
+            }
+            Err(error) => self.store_failed(slot, "read", &error).await,
+        }
+    }
+
     /// Nothing is sent before then: there is nothing to win, and the access token to lose.
     pub(super) async fn leave_alone(&self, slot: &Slot, record: &ConnectionRecord, until: Timestamp) -> RefreshResult {
         if let Err(error) = self.parts.store.postpone_refresh(record.key.clone(), until).await {
             return self.store_failed(slot, "postpone", &error).await;
         }
         let postponed = ConnectionRecord { refresh_due_at: Some(until), ..record.clone() };
-        self.publish(slot, &postponed, RefreshResult::Failed("in_doubt"))
+        self.publish(slot, &postponed, RefreshResult::Failed("left_alone"))
     }
 
     /// Nothing is sent: the store is not to be trusted until its operator says so. Requests go on with what is in memory.
@@ -291,11 +311,17 @@ impl Drop for Unstored<'_> {
 }
 
 /// Why a grant is dead: where a reply was lost before, most likely because of that.
-fn with_cause(reason: String, before: Option<&RefreshTrouble>) -> String {
-    match before.and_then(|trouble| trouble.in_doubt_since.map(|since| (since, &trouble.last_error))) {
-        Some((since, lost)) => format!("{reason}, after the reply to a refresh at {since} was lost ({lost})"),
-        None => reason,
+fn with_cause(reason: String, before: Option<&RefreshTrouble>, just_now: Option<Timestamp>) -> String {
+    match (before.and_then(|trouble| trouble.in_doubt_since.map(|since| (since, &trouble.last_error))), just_now) {
+        (Some((since, lost)), _) => format!("{reason}, after the reply to a refresh at {since} was lost ({lost})"),
+        (None, Some(since)) => format!("{reason}, after the reply to a refresh at {since} was lost"),
+        (None, None) => reason,
     }
+}
+
+/// Whether the outcome of an earlier refresh is unknown.
+pub(super) fn is_in_doubt(record: &ConnectionRecord) -> bool {
+    record.trouble.as_ref().is_some_and(|trouble| trouble.in_doubt_since.is_some())
 }
 
 /// Failures in a row, this one included.

@@ -20,7 +20,7 @@ use crate::catalogue::provider::tests::provider;
 use crate::model::connection::{Captured, ConnectionState};
 use crate::model::names::Label;
 use crate::store::keyring::KeyRing;
-use crate::store::record::{connection_context, field};
+use crate::store::record::{Beginning, connection_context, field};
 use crate::store::sentinel::Sentinel;
 use crate::store::sqlite::SqliteStore;
 
@@ -492,7 +492,8 @@ async fn a_refresh_cut_off_by_a_crash_is_settled_at_the_next_start() {
         let bench = Bench::new(name, [grant("at2", None)]).await;
         let intent =
             crate::store::record::Intent { attempt: "r_1".to_owned(), started_at: NOW, refresh_token_digest: [0; 32] };
-        assert_eq!(bench.store.begin_refresh("c_1".to_owned(), 1, intent).await.unwrap(), Some(1));
+        let begin = Beginning { intent, after: None, unheard_of_at: NOW.plus(HOUR) };
+        assert_eq!(bench.store.begin_refresh("c_1".to_owned(), 1, begin).await.unwrap(), Some(1));
         assert_eq!(bench.vault.recover().await.unwrap(), 1);
         let stored = bench.stored().await;
         assert_eq!(stored.trouble.unwrap().in_doubt_since.is_some(), in_doubt, "{name}");

@@ -7,13 +7,14 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::cache::{LiveToken, Slot};
-use super::outcome::Failure;
+use super::outcome::{Failure, repetition};
 use super::refresh::{Occasion, RefreshResult};
-use super::settle::FIRST_PROBE;
+use super::settle::{FIRST_PROBE, STORE_PAUSE, is_in_doubt};
 use super::{TokenError, Vault};
 use crate::base::clock::Timestamp;
 use crate::catalogue::entry::Repetition;
 use crate::model::connection::ConnectionKey;
+use crate::model::token_set::Freshness;
 use crate::store::StoreError;
 use crate::store::record::ConnectionRecord;
 use crate::telemetry::audit::Record;
@@ -25,16 +26,26 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 /// How long a connection that cannot be opened is left alone.
 const POSTPONED: Duration = Duration::from_secs(300);
+/// Every so many rounds of housekeeping the ends of grants are looked at: it takes reading all connections.
+const ROUNDS_BETWEEN_NOTICES: u64 = 12;
+/// No back-off and no `Retry-After` puts a refresh off for longer.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(2 * 3600);
 /// How many due connections are fetched at once.
 const BATCH: usize = 64;
 
 impl Vault {
     /// Settles refreshes that were under way when the process ended: whether the provider acted on them is unknown.
     pub async fn recover(self: &Arc<Self>) -> Result<usize, StoreError> {
+        self.parts.store.retry_operator_failures(self.parts.clock.now()).await?;
         let interrupted = self.parts.store.interrupted_refreshes().await?;
         for record in &interrupted {
             let Ok(live) = LiveToken::open(record, &self.parts.sealer) else { continue };
             let slot = Slot::new(record.key.clone(), live);
+            if is_in_doubt(record) {
+                // It waited, or was being asked about once more: that comes up again by the same rule.
+                self.doubt_again(&slot, record).await;
+                continue;
+            }
             let outcome = self.settle_interrupted(&slot, record).await;
             info!(operation = "recover", connection = %record.key, ?outcome);
         }
@@ -56,17 +67,30 @@ impl Vault {
         self.record_failure_until(slot, record, failure, None, pause).await
     }
 
+    async fn doubt_again(&self, slot: &Slot, record: &ConnectionRecord) {
+        let Some(trouble) = &record.trouble else { return };
+        let (Some(since), Some(intent)) = (trouble.in_doubt_since, &record.intent) else { return };
+        let (now, provider) = (self.parts.clock.now(), self.parts.providers.get(&record.key.provider));
+        let repetition = provider.map_or(Repetition::LastResort, |provider| {
+            repetition(&provider.entry.rotation, since, record.refresh_token_since, now)
+        });
+        let failure = Failure::InDoubt { why: trouble.last_error.clone(), since, repetition, retry_after: None };
+        let pause = intent.started_at.plus(FIRST_PROBE).since(now);
+        self.record_failure_until(slot, record, failure, None, pause).await;
+    }
+
     /// What a refresh came to of which only the beginning is known.
     fn interrupted(&self, record: &ConnectionRecord) -> Failure {
         let why = "the process ended during a refresh".to_owned();
         let since = record.intent.as_ref().map_or_else(|| self.parts.clock.now(), |intent| intent.started_at);
         let provider = self.parts.providers.get(&record.key.provider);
+        let now = self.parts.clock.now();
         let repetition = provider.map_or(Repetition::LastResort, |provider| {
-            provider.entry.rotation.repetition(since, record.refresh_token_since)
+            repetition(&provider.entry.rotation, since, record.refresh_token_since, now)
         });
         match repetition {
             Repetition::Harmless => Failure::Transient(why, None),
-            _ => Failure::InDoubt { why, since, repetition },
+            _ => Failure::InDoubt { why, since, repetition, retry_after: None },
         }
     }
 
@@ -92,8 +116,12 @@ impl Vault {
     async fn refresh_due_connections(self: &Arc<Self>) -> Result<Duration, StoreError> {
         let store = &self.parts.store;
         let now = self.parts.clock.now();
+        if self.held_back().is_some() {
+            return Ok(LONGEST_PAUSE);
+        }
         let paused_until = Timestamp::from_millis(self.paused_until.load(Ordering::Relaxed));
-        if now < paused_until {
+        // A longer pause is one from before the clock was set back.
+        if now < paused_until && paused_until <= now.plus(STORE_PAUSE) {
             return Ok(paused_until.since(now));
         }
         let due = store.refresh_due(now, BATCH).await?;
@@ -103,7 +131,13 @@ impl Vault {
                 None => self.load(key).await,
             };
             match loaded {
-                Ok(slot) => drop(self.refresh(&slot, Occasion::Due)),
+                Ok(slot) => {
+                    // A request may have had it refreshed since it was listed.
+                    let live = slot.live();
+                    if live.freshness(now) != Freshness::Fresh {
+                        drop(self.refresh(&slot, &live, Occasion::Due));
+                    }
+                }
                 Err(error) => self.postpone(key, &error).await?,
             }
         }
@@ -130,9 +164,16 @@ impl Vault {
 
     /// Sweeps what is over, counts what is there, and finds out whether the store works.
     async fn keep_house(&self) {
-        loop {
+        for rounds in 0_u64.. {
             match self.housekeeping().await {
-                Ok(()) => self.parts.health.well(Part::Store),
+                Ok(()) => {
+                    self.parts.health.well(Part::Store);
+                    if rounds % ROUNDS_BETWEEN_NOTICES == 0
+                        && let Err(error) = self.announce_grant_ends().await
+                    {
+                        error!(operation = "housekeeping", %error);
+                    }
+                }
                 Err(error) => {
                     error!(operation = "housekeeping", %error);
                     self.parts.health.unwell(Part::Store, error.to_string());
@@ -157,8 +198,9 @@ impl Vault {
     async fn housekeeping(&self) -> Result<(), StoreError> {
         self.parts.store.health().await?;
         self.admit_store().await?;
-        self.announce_grant_ends().await?;
-        self.parts.store.sweep(self.parts.clock.now()).await?;
+        let now = self.parts.clock.now();
+        self.parts.store.sweep(now).await?;
+        self.parts.store.limit_waiting(now, now.plus(LONGEST_WAIT)).await?;
         self.parts.metrics.set_connections(&self.parts.store.count_connections().await?);
         Ok(())
     }

@@ -84,6 +84,29 @@ async fn a_provider_that_does_not_listen_is_told_again_even_after_a_restart() {
     simulator.stop().await;
 }
 
+/// The provider counts both as one grant: what is given back late would be the new one.
+#[tokio::test]
+async fn a_connection_that_was_made_anew_is_not_ended_by_what_was_queued_before() {
+    let world = World::start().await;
+    let down = FaultKind::Status { status: 503, body: None, content_type: None, headers: Default::default() };
+    world.simulator.add_fault(Fault::new("*", Endpoint::Revoke, down));
+    for provider in ["quickbooks", "github"] {
+        world.connect(provider, "alice").await;
+        assert_eq!(world.disconnect(provider, "alice").await.json()["revocation"], "queued");
+        world.connect(provider, "alice").await;
+    }
+    world.simulator.clear_faults();
+    // GitHub takes back single tokens, so that the old ones are none of the new grant's business.
+    eventually("what belongs to one token is given back", async || world.revokes("github") == 1).await;
+    eventually("what may be the new grant is not", async || {
+        let audit = std::fs::read_to_string(world.files.data().join("audit.jsonl")).expect("there");
+        audit.contains("connected again meanwhile")
+    })
+    .await;
+    assert_eq!(world.revokes("quickbooks"), 0);
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn tokens_that_arrive_after_the_end_are_given_back_too() {
     let world = World::start().await;

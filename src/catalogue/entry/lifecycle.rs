@@ -125,6 +125,9 @@ impl Rotation {
     /// Whether a request at `sent_at` gets the very same refresh token back: its value is younger than the interval.
     fn keeps_value(&self, sent_at: Timestamp, token_since: Option<Timestamp>) -> bool {
         let Some((DurationText(interval), since)) = self.interval.zip(token_since) else { return false };
+        if since > sent_at {
+            return false; // the clock was set back: nobody knows how long ago that was
+        }
         // A provider that counts from a moment before ours, or whose clock is not quite ours, is given a tenth.
         sent_at.since(since) < interval.mul_f64(0.9)
     }

@@ -88,7 +88,7 @@ fn only_a_definite_refusal_is_a_verdict_on_the_grant() {
     let configuration = Verdict::Class(ErrorClass::Configuration);
     assert_eq!(verdict("quickbooks", 400, r#"{"error":"invalid_grant"}"#), permanent);
     assert_eq!(verdict("quickbooks", 401, r#"{"error":"invalid_client"}"#), configuration);
-    assert_eq!(verdict("quickbooks", 200, r#"{"error":"invalid_grant"}"#), Verdict::Misbehaved);
+    assert_eq!(verdict("quickbooks", 200, r#"{"error":"invalid_grant"}"#), Verdict::Unknown, "it may have acted");
     assert_eq!(verdict("quickbooks", 400, "<html>"), Verdict::Misbehaved);
     assert_eq!(verdict("quickbooks", 403, "<html>"), Verdict::Misbehaved);
     assert_eq!(verdict("quickbooks", 400, r#"{"error":"out_of_cheese"}"#), Verdict::Misbehaved);
@@ -97,7 +97,13 @@ fn only_a_definite_refusal_is_a_verdict_on_the_grant() {
     assert_eq!(verdict("quickbooks", 503, "<html>"), Verdict::Unknown);
     assert_eq!(verdict("quickbooks", 500, r#"{"error":"server_error"}"#), Verdict::Unknown);
     assert_eq!(verdict("microsoft", 503, r#"{"error":"temporarily_unavailable"}"#), Verdict::Unknown);
-    assert_eq!(verdict("quickbooks", 500, r#"{"error":"invalid_grant"}"#), permanent);
+    assert_eq!(verdict("quickbooks", 500, r#"{"error":"invalid_grant"}"#), Verdict::Unknown);
+    let mut entry = provider("quickbooks").entry;
+    let rule = r#"{"error":"invalid_grant","status":500,"class":"permanent"}"#;
+    entry.errors.rules.push(serde_json::from_str(rule).expect("a rule"));
+    let failed = reply(500, "application/json", r#"{"error":"invalid_grant"}"#);
+    let refusal = read(&entry, Exchange::Refresh(None), &failed, NOW).expect_err("no tokens");
+    assert_eq!(refusal.verdict, permanent, "where the entry knows it");
     assert_eq!(verdict("quickbooks", 429, ""), Verdict::Throttled);
     assert_eq!(verdict("microsoft", 400, r#"{"error":"interaction_required"}"#), permanent);
 }

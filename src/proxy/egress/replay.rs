@@ -45,7 +45,7 @@ impl Egress {
             }
             expiry::Head::Expired => {}
         }
-        let Some(other) = self.parts.vault.replacement(key, token.generation).await else { return Ok(()) };
+        let Some(other) = self.parts.vault.replacement(key, token).await else { return Ok(()) };
         let is_upgrade = session.req_header().headers.contains_key(http::header::UPGRADE);
         if context.replayed || is_upgrade || session.as_ref().retry_buffer_truncated() {
             return Ok(());
@@ -61,8 +61,8 @@ impl Egress {
         let (Some(doubtful), Some(route)) = (context.doubtful.take(), &context.route) else { return };
         let Doubtful { status, headers, is_past_expiry, body } = doubtful;
         let is_expired = expiry::judge_body(&route.api.common, status, &headers, is_past_expiry, &body);
-        if let (true, Some(key), Some(generation)) = (is_expired, &context.key, context.generation()) {
-            self.parts.vault.mark_expired(key, generation);
+        if let (true, Some(key), Some(admitted)) = (is_expired, &context.key, &context.admitted) {
+            self.parts.vault.mark_expired(key, &admitted.token);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::model::connection::{ConnectionKey, ConnectionState, RefreshTrouble};
 use crate::model::names::{Subject, TokenName};
-use crate::store::record::{ConnectionRecord, Intent, RefreshFailure, RefreshedTokens};
+use crate::store::record::{Beginning, ConnectionRecord, Intent, RefreshFailure, RefreshedTokens};
 use crate::store::seal::Sealed;
 
 pub fn connect(db: &mut Connection, tokens: &[ConnectionRecord], now: Timestamp) -> rusqlite::Result<()> {
@@ -17,7 +17,9 @@ pub fn connect(db: &mut Connection, tokens: &[ConnectionRecord], now: Timestamp)
     for record in tokens {
         let ConnectionKey { subject, provider, label, .. } = &record.key;
         transaction.execute(
-            "UPDATE connections SET deleted_at = ?1, state = 'disconnected', state_reason = 'superseded'
+            "UPDATE connections SET deleted_at = ?1, state = 'disconnected', state_reason = 'superseded',
+               access_token_sealed = x'', refresh_token_sealed = NULL, previous_refresh_token_sealed = NULL,
+               refresh_due_at = NULL
              WHERE subject = ?2 AND provider = ?3 AND label = ?4 AND deleted_at IS NULL",
             params![now.as_millis(), subject.as_str(), provider.as_str(), label.as_str()],
         )?;
@@ -91,7 +93,6 @@ pub fn due(db: &Connection, until: Timestamp, limit: usize) -> rusqlite::Result<
     db.prepare_cached(
         "SELECT subject, provider, label, token FROM connections
          WHERE deleted_at IS NULL AND state = 'active' AND refresh_due_at <= ?1
-           AND (intent_attempt IS NULL OR in_doubt_since IS NOT NULL) -- not those under way
          ORDER BY refresh_due_at LIMIT ?2",
     )?
     .query_map(params![until.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], token_key)
@@ -99,26 +100,27 @@ pub fn due(db: &Connection, until: Timestamp, limit: usize) -> rusqlite::Result<
 }
 
 pub fn next_due(db: &Connection) -> rusqlite::Result<Option<Timestamp>> {
-    let sql = "SELECT min(refresh_due_at) FROM connections WHERE deleted_at IS NULL AND state = 'active'
-               AND (intent_attempt IS NULL OR in_doubt_since IS NOT NULL)";
+    let sql = "SELECT min(refresh_due_at) FROM connections WHERE deleted_at IS NULL AND state = 'active'";
     let next: Option<i64> = db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
     Ok(next.map(Timestamp::from_millis))
 }
 
-pub fn begin_refresh(db: &mut Connection, id: &str, at: u64, intent: &Intent) -> rusqlite::Result<Option<u64>> {
+pub fn begin_refresh(db: &mut Connection, id: &str, at: u64, begin: &Beginning) -> rusqlite::Result<Option<u64>> {
     let transaction = db.transaction()?;
     let changed = transaction
         .prepare_cached(
             "UPDATE connections
-             SET intent_attempt = ?3, intent_started_at = ?4, intent_refresh_token_digest = ?5
-             WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL AND state = 'active'",
+             SET intent_attempt = ?3, intent_started_at = ?4, intent_refresh_token_digest = ?5, refresh_due_at = ?7
+             WHERE id = ?1 AND generation = ?2 AND deleted_at IS NULL AND state = 'active' AND intent_attempt IS ?6",
         )?
         .execute(params![
             id,
             generation(at),
-            intent.attempt,
-            intent.started_at.as_millis(),
-            intent.refresh_token_digest.as_slice()
+            begin.intent.attempt,
+            begin.intent.started_at.as_millis(),
+            begin.intent.refresh_token_digest.as_slice(),
+            begin.after,
+            begin.unheard_of_at.as_millis()
         ])?;
     let count = if changed == 1 { Some(guard::count_refresh(&transaction)?) } else { None };
     transaction.commit()?;
@@ -130,12 +132,14 @@ pub fn complete_refresh(db: &mut Connection, id: &str, at: u64, new: &RefreshedT
     let changed = transaction
         .prepare_cached(
             "UPDATE connections SET
-               generation = generation + 1,
+               generation = generation + 1, state = 'active', state_reason = NULL,
                access_token_sealed = :access_token, access_expires_at = :access_expires_at,
                refresh_token_sealed = :refresh_token, previous_refresh_token_sealed = :previous_refresh_token,
                refresh_token_since = iif(:previous_refresh_token IS NULL, refresh_token_since, :refreshed_at),
-               grant_end_announced =
-                 iif(coalesce(:grant_expires_at, grant_expires_at) IS grant_expires_at, grant_end_announced, 0),
+               -- Some providers say how much is left: the same end, each time a little different.
+               grant_end_announced = iif(
+                 abs(coalesce(:grant_expires_at, grant_expires_at) - coalesce(grant_expires_at, 0)) > 3600000,
+                 0, grant_end_announced),
                grant_expires_at = coalesce(:grant_expires_at, grant_expires_at),
                refresh_expires_at = coalesce(:refresh_expires_at, refresh_expires_at),
                refresh_due_at = :refresh_due_at,
@@ -175,11 +179,12 @@ pub fn fail_refresh(db: &Connection, id: &str, at: u64, failure: &RefreshFailure
                intent_attempt = iif(:in_doubt_since IS NULL, NULL, intent_attempt),
                intent_started_at = iif(:in_doubt_since IS NULL, NULL, intent_started_at),
                intent_refresh_token_digest = iif(:in_doubt_since IS NULL, NULL, intent_refresh_token_digest)
-             WHERE id = :id AND generation = :generation AND deleted_at IS NULL",
+             WHERE id = :id AND generation = :generation AND deleted_at IS NULL AND intent_attempt IS :attempt",
         )?
         .execute(named_params! {
             ":id": id,
             ":generation": generation(at),
+            ":attempt": failure.attempt,
             ":state": failure.state.word(),
             ":state_reason": reason(&failure.state),
             ":refresh_due_at": millis(failure.retry_at),
@@ -235,10 +240,24 @@ pub fn readable<T>(rows: impl Iterator<Item = rusqlite::Result<T>>) -> rusqlite:
     Ok(readable)
 }
 
+pub fn retry_operator_failures(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    let sql = "UPDATE connections SET refresh_due_at = ?1
+               WHERE deleted_at IS NULL AND state = 'active' AND refresh_needs_operator = 1 AND in_doubt_since IS NULL";
+    db.execute(sql, [now.as_millis()]).map(|_| ())
+}
+
+/// What waits for the end of its access token may wait that long.
+pub fn limit_waiting(db: &Connection, now: Timestamp, latest: Timestamp) -> rusqlite::Result<()> {
+    let sql = "UPDATE connections SET refresh_due_at = ?1
+               WHERE deleted_at IS NULL AND state = 'active' AND refresh_error IS NOT NULL
+                 AND refresh_due_at > max(?2, coalesce(access_expires_at, 0))";
+    db.execute(sql, [now.as_millis(), latest.as_millis()]).map(|_| ())
+}
+
 pub fn interrupted(db: &Connection) -> rusqlite::Result<Vec<ConnectionRecord>> {
     db.prepare_cached(
         "SELECT * FROM connections
-         WHERE deleted_at IS NULL AND state = 'active' AND intent_attempt IS NOT NULL AND in_doubt_since IS NULL",
+         WHERE deleted_at IS NULL AND state = 'active' AND intent_attempt IS NOT NULL",
     )?
     .query_map([], record)
     .and_then(readable)

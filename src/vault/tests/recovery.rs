@@ -19,7 +19,8 @@ impl Bench {
     /// The process ended during a refresh that began at `started_at`; the next one settles it.
     async fn crashed_during_a_refresh(&self, started_at: Timestamp) {
         let intent = Intent { attempt: "r_1".to_owned(), started_at, refresh_token_digest: [0; 32] };
-        assert!(self.store.begin_refresh("c_1".to_owned(), 1, intent).await.unwrap().is_some());
+        let begin = Beginning { intent, after: None, unheard_of_at: self.clock.now().plus(HOUR) };
+        assert!(self.store.begin_refresh("c_1".to_owned(), 1, begin).await.unwrap().is_some());
         assert_eq!(self.vault.recover().await.unwrap(), 1);
     }
 }
@@ -185,7 +186,8 @@ async fn an_api_that_refuses_a_token_in_doubt_ends_the_waiting() {
     bench.clock.advance(Duration::from_secs(10));
     bench.refresh_when_due().await;
     assert_eq!(bench.requests(), 1, "while the token works it is left alone");
-    let replaced = bench.vault.replacement(&bench.key, 1).await.expect("another one");
+    let refused = bench.vault.token_for(&bench.key).await.unwrap();
+    let replaced = bench.vault.replacement(&bench.key, &refused).await.expect("another one");
     assert_eq!((replaced.generation, bench.requests()), (2, 2));
 }
 
@@ -285,4 +287,97 @@ async fn a_grant_that_is_lost_says_which_lost_reply_it_was_lost_with() {
          (the process ended during a refresh)"
     );
     assert_eq!((reason, bench.requests()), (expected, 1));
+}
+
+/// Eight failures before it had made the back-off ten minutes long.
+#[tokio::test]
+async fn the_one_probe_is_not_put_off_by_failures_before_the_doubt() {
+    let script = (0..32).map(|_| Scripted::NotSent).chain([Scripted::Lost, grant("at2", Some("rt2"))]);
+    let bench = Bench::rotating(SINGLE_USE, script).await;
+    bench.clock.advance(HOUR + SECOND);
+    for _ in 0..8 {
+        let _ = bench.keep_time_of_request(SECOND, bench.token()).await;
+        bench.clock.advance(Duration::from_secs(700));
+    }
+    assert!(bench.token().await.is_err(), "its reply is lost");
+    assert_eq!((bench.requests(), bench.in_doubt_since().await.is_some()), (33, true));
+    bench.clock.advance(Duration::from_secs(6));
+    assert_eq!(bench.token().await.unwrap(), "at2");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumped_ahead_and_back_leaves_nobody_waiting() {
+    let script = (0..4).map(|_| Scripted::NotSent).chain([grant("at2", None)]);
+    let bench = Bench::new("quickbooks", script).await;
+    let years_ahead = ManualClock::at(NOW.plus(10 * 365 * 24 * HOUR));
+    bench.clock.advance(10 * 365 * 24 * HOUR);
+    assert!(bench.keep_time_of_request(SECOND, bench.token()).await.is_err(), "nobody can be reached");
+    assert!(bench.stored().await.refresh_due_at > Some(years_ahead.now()));
+    // Another process, with the right time.
+    bench.store.limit_waiting(NOW.plus(HOUR), NOW.plus(3 * HOUR)).await.unwrap();
+    assert_eq!(bench.stored().await.refresh_due_at, Some(NOW.plus(HOUR)));
+    assert_eq!(bench.store.refresh_due(NOW.plus(HOUR), 10).await.unwrap(), std::slice::from_ref(&bench.key));
+}
+
+/// The moment that a reply was lost is still to come: nobody knows how long ago it really was.
+#[test]
+fn a_doubt_from_the_future_has_no_grace() {
+    use crate::catalogue::entry::Repetition;
+    let leeway: crate::catalogue::entry::Rotation = toml::from_str("model = 'leeway'\ngrace = '10m'").unwrap();
+    let at = |since| super::super::outcome::repetition(&leeway, since, None, NOW);
+    assert_eq!(at(NOW), Repetition::HarmlessUntil(NOW.plus(Duration::from_secs(570))));
+    assert_eq!(at(NOW.plus(SECOND)), Repetition::LastResort);
+    let daily: crate::catalogue::entry::Rotation = toml::from_str("model = 'interval'\ninterval = '1d'").unwrap();
+    assert_eq!(daily.repetition(NOW, Some(NOW.plus(SECOND))), Repetition::LastResort);
+}
+
+#[tokio::test]
+async fn who_judged_an_older_token_does_not_begin_another_refresh() {
+    let bench = Bench::new("quickbooks", [grant("at2", None)]).await;
+    let old = bench.vault.token_for(&bench.key).await.unwrap();
+    bench.clock.advance(HOUR);
+    assert_eq!(bench.token().await.unwrap(), "at2");
+    let slot = bench.vault.slot_in_memory(&bench.key).unwrap();
+    assert_eq!(bench.vault.refresh(&slot, &old, Occasion::Due).await, RefreshResult::Overtaken);
+    assert_eq!(bench.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_of_another_connections_token_replaces_nothing() {
+    let bench = Bench::new("quickbooks", []).await;
+    let of_old = bench.vault.token_for(&bench.key).await.unwrap();
+    let sealed =
+        |field, token: &str| bench.sealer.seal(&connection_context(&bench.key, "c_2", field, 1), &Secret::new(token));
+    let record = ConnectionRecord {
+        id: "c_2".to_owned(),
+        access_token: sealed(field::ACCESS_TOKEN, "new"),
+        refresh_token: Some(sealed(field::REFRESH_TOKEN, "new-refresh")),
+        ..bench.connection(Some(NOW.plus(HOUR)))
+    };
+    bench.store.connect(vec![record.clone()], NOW).await.unwrap();
+    bench.vault.adopt(&[record]).unwrap();
+    assert!(bench.vault.replacement(&bench.key, &of_old).await.is_none());
+    bench.vault.mark_expired(&bench.key, &of_old);
+    assert_eq!(bench.token().await.unwrap(), "new");
+    assert_eq!(bench.requests(), 0);
+}
+
+/// It waited for its turn behind others, longer than its grace.
+#[tokio::test]
+async fn a_repetition_that_had_to_wait_longer_than_the_grace_is_not_sent() {
+    let bench = Arc::new(Bench::rotating("model = 'leeway'\ngrace = '30s'", [Scripted::Lost]).await);
+    bench.clock.advance(HOUR - Duration::from_secs(200));
+    assert_eq!(bench.token().await.unwrap(), "at1");
+    while bench.requests() == 0 || bench.clock.sleepers() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let permits = bench.vault.permits.values().next().unwrap();
+    let all = permits.acquire_many(u32::try_from(CONCURRENT_REFRESHES).unwrap()).await.unwrap();
+    bench.clock.advance(Duration::from_secs(40));
+    tokio::task::yield_now().await;
+    drop(all);
+    bench.vault.settled().await;
+    assert_eq!(bench.requests(), 1, "sent once, and not again");
+    assert!(bench.in_doubt_since().await.is_some());
+    assert_eq!(bench.token().await.unwrap(), "at1");
 }
