@@ -59,11 +59,12 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     let exchange = settings.timeouts.token + Duration::from_secs(5);
     let world = World::compose(&settings, environment).await?;
     world.check_keys(&settings.lost_keys).await?;
-    world.vault.admit_store().await.map_err(|error| StartError(error.to_string()))?;
     let interrupted = world.vault.recover().await.map_err(|error| StartError(error.to_string()))?;
     let (stop, stopping) = watch::channel(false);
     let connections = TaskTracker::new();
     let listeners = Listeners::open(&settings)?;
+    // Only one that can serve takes the place of another.
+    world.vault.admit_store().await.map_err(|error| StartError(error.to_string()))?;
     let (public, egress, metrics) = (listeners.public_address, listeners.egress_address, listeners.metrics_address);
     let probes = listeners.serve(&settings, &world, &stopping, &connections);
     let worker = tokio::spawn(Arc::clone(&world.vault).work());

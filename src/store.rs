@@ -164,8 +164,11 @@ pub trait Store: Send + Sync {
     /// What tells this store from its copies and from its past.
     async fn guard(&self) -> Result<GuardRecord, StoreError>;
 
-    /// Notes that a sentinel watches over the store from now on, and that at least so many refreshes were begun.
-    async fn set_guarded(&self, refreshes: u64) -> Result<(), StoreError>;
+    /// Notes that this process is about to be the one that the sentinel knows, and that at least so many refreshes were begun.
+    async fn announce_successor(&self, instance: String, refreshes: u64) -> Result<(), StoreError>;
+
+    /// Notes that it is.
+    async fn succeed(&self, instance: String) -> Result<(), StoreError>;
 
     /// Keeps a refresh token that lost to another one. It is forgotten once a later refresh has worked.
     async fn keep_alternate(&self, id: String, alternate: Alternate) -> Result<(), StoreError>;

@@ -7,10 +7,11 @@ use std::sync::LazyLock;
 use regex_lite::Regex;
 use serde_json::Value;
 
+use crate::base::duration::DurationText;
 use crate::base::toml_document::{Document, Problem, join, merge};
 use crate::base::toml_schema::{Completeness, check, did_you_mean, schema_of};
 use crate::catalogue::builtin;
-use crate::catalogue::entry::Entry;
+use crate::catalogue::entry::{Entry, RotationModel};
 use crate::catalogue::template::{fill_everywhere, variables};
 use crate::model::names::TokenName;
 
@@ -303,6 +304,15 @@ fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
             problems.push(document.problem(&format!("{path}.origin_suffixes"), message));
         }
     }
+    let rotation = &entry.rotation;
+    let needed =
+        [(RotationModel::Leeway, "grace", &rotation.grace), (RotationModel::Interval, "interval", &rotation.interval)];
+    for (model, key, value) in needed {
+        if rotation.model == model && value.is_none_or(|DurationText(value)| value.is_zero()) {
+            let message = "is missing: without it this model is `single_use`";
+            problems.push(document.problem(&join("rotation", key), message));
+        }
+    }
     if !entry.post_connect.is_empty() {
         problems.push(
             document.problem("post_connect", "look-ups after connecting are not carried out by this version yet"),
@@ -326,6 +336,22 @@ fn check_tokens(entry: &Entry, document: &Document, problems: &mut Vec<Problem>)
         if let Err(expected) = token.name.parse::<TokenName>() {
             let key = format!("token.response.more_tokens[{index}].name");
             problems.push(document.problem(&key, format!("{:?} is not {expected}", token.name)));
+        }
+        if named.iter().take(index).any(|other| other.name == token.name) {
+            let key = format!("token.response.more_tokens[{index}].name");
+            problems.push(document.problem(&key, format!("{:?} stands there twice", token.name)));
+        }
+        let places = [
+            ("access_token", Some(&token.access_token)),
+            ("refresh_token", token.refresh_token.as_ref()),
+            ("expires_in", token.expires_in.as_ref()),
+        ];
+        for (name, place) in places {
+            if let Some(place) = place.filter(|place| !place.starts_with('/')) {
+                let key = format!("token.response.more_tokens[{index}].{name}");
+                let message = format!("{place:?} is not a JSON pointer: expected one such as \"/authed_user/{name}\"");
+                problems.push(document.problem(&key, message));
+            }
         }
     }
     for (name, api) in &entry.apis {
@@ -482,6 +508,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rotation_model_names_its_times() {
+        for (model, key) in [("leeway", "grace"), ("interval", "interval")] {
+            let text = format!("extends = 'google'\n[rotation]\nmodel = '{model}'\n{key} = '0s'\n");
+            let (catalogue, _) = with_files(&[("google.toml", &text)]);
+            let problems = select(&catalogue, "google").expect_err("wrong");
+            assert!(
+                problems[0].contains(&format!("rotation.{key}: is missing: without it this model")),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_token_of_an_api_must_come_from_somewhere() {
         let problem_of = |more: &str| {
             let text =
@@ -496,6 +535,10 @@ mod tests {
         assert_eq!(problem_of("[rotation]\nmulti_resource = true\nmodel = 'static'\n"), "");
         let named = "[[token.response.more_tokens]]\nname = 'user'\naccess_token = '/authed_user/access_token'\n";
         assert_eq!(problem_of(named), "");
+        let no_pointer = problem_of("[[token.response.more_tokens]]\nname = 'user'\naccess_token = 'authed_user'\n");
+        assert!(no_pointer.contains("[0].access_token: \"authed_user\" is not a JSON pointer"), "{no_pointer}");
+        let twice = problem_of(&named.repeat(2));
+        assert!(twice.contains("more_tokens[1].name: \"user\" stands there twice"), "{twice}");
         let misnamed = problem_of("[[token.response.more_tokens]]\nname = 'My Token'\naccess_token = '/a'\n");
         assert!(misnamed.contains("token.response.more_tokens[0].name: \"My Token\" is not 1 to 40"), "{misnamed}");
     }

@@ -56,6 +56,7 @@ fn status(arguments: &KeyArguments) -> Result<(), CliError> {
             Some("seals") => "seals what is stored",
             Some("opens") if values == 0 => "is needed no more, and may be removed from store.keys",
             Some("opens") => "opens; `sidekey keys reseal` gets it out of use",
+            Some("given_up") => "is given up; `sidekey status` shows whose connections it has sealed",
             _ => "is missing; put it back into store.keys",
         };
         say(&format!("{id}  {values} values  {role}"));
@@ -69,9 +70,19 @@ fn reseal(arguments: &KeyArguments) -> Result<(), CliError> {
         say(&answer.to_string());
         return Ok(());
     }
-    say(&format!(
-        "{} values are sealed by the first key now; {} could not be opened",
-        answer["resealed"], answer["unreadable"]
-    ));
+    let (resealed, unreadable) = (&answer["resealed"], &answer["unreadable"]);
+    if *unreadable != 0 {
+        return Err(CliError::Failed(format!(
+            "{resealed} values are sealed by the first key now; {unreadable} could not be opened: `sidekey keys status` shows which \
+             keys are missing"
+        )));
+    }
+    if *resealed == 0 {
+        say(
+            "everything was sealed by the first key already; if store.keys was changed since, restart the server first",
+        );
+    } else {
+        say(&format!("{resealed} values are sealed by the first key now"));
+    }
     Ok(())
 }

@@ -31,11 +31,14 @@ pub fn run(command: &Command) -> Result<(), CliError> {
         return Ok(());
     }
     match answer["was_held_back"].as_str() {
-        Some(why) => say(&format!("the store is confirmed; before: {why}")),
-        None => say("the store is confirmed; it was trusted already"),
+        Some(why) => {
+            say(&format!("the store is confirmed; before: {why}"));
+            say("every other copy is an old one from now on: stop whatever still runs on one");
+            say(
+                "what was refreshed since this copy was made may be lost; `sidekey status` shows who must connect again",
+            );
+        }
+        None => say("the store is confirmed"),
     }
-    say(
-        "tokens that were refreshed since the backup was taken are lost; `sidekey status` shows who must connect again",
-    );
     Ok(())
 }

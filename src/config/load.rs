@@ -215,7 +215,12 @@ impl Loader<'_> {
 
     /// A sentinel among what it watches over would be restored and copied along with it.
     fn sentinel(&mut self, file: &ConfigFile, store_directory: &Path) -> Option<PathBuf> {
-        let path = self.home.join(file.store.sentinel.as_ref()?);
+        let path = file.store.sentinel.as_ref()?;
+        if path.as_os_str().is_empty() {
+            self.problem("store.sentinel", "is empty; expected the name of a file, or no such line");
+            return None;
+        }
+        let path = self.home.join(path);
         if path.starts_with(store_directory) {
             let message = format!("lies in the store's directory {}", store_directory.display());
             self.problem_with_hint(

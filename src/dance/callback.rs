@@ -304,6 +304,9 @@ impl Dance {
                     ..tokens.clone()
                 }),
             };
+            if tokens.is_none() {
+                warn!(operation = "connect", connection = %key, token = %wanted.name, "the reply has no such token");
+            }
             others.extend(tokens.map(|tokens| (key.with_token(Some(wanted.name.clone())), tokens)));
         }
         let first = (key.clone(), tokens);

@@ -42,6 +42,8 @@ pub struct AdminState {
     pub store: Arc<dyn Store>,
     /// Seals them.
     pub sealer: Sealer,
+    /// Ids of keys that are gone for good.
+    pub lost_keys: Arc<Vec<String>>,
     /// Journey J1.
     pub dance: Arc<Dance>,
     /// Whether the store is the right one.

@@ -169,6 +169,7 @@ impl World {
         admin::router(AdminState {
             store: Arc::clone(&self.store),
             sealer: self.sealer.clone(),
+            lost_keys: Arc::new(settings.lost_keys.clone()),
             dance: Arc::clone(&self.dance),
             vault: Arc::clone(&self.vault),
             handles: Arc::clone(&self.handles),

@@ -246,15 +246,20 @@ async fn ends_of_grants_are_named_once(store: &impl Store) {
 
 async fn the_guard_counts_refreshes(store: &impl Store) {
     let before = store.guard().await.expect("read");
-    assert!(before.store_id.len() >= 32 && !before.guarded);
+    assert!(before.store_id.len() >= 32 && before.instance.is_none() && before.successor.is_none());
+    let begun = store.begin_refresh("c_heidi".to_owned(), 3, begin(None)).await.expect("asked");
+    assert_eq!(begun, Some(before.refreshes + 1));
+    store.announce_successor("i_1".to_owned(), before.refreshes + 10).await.expect("kept");
+    let between = store.guard().await.expect("read");
     assert_eq!(
-        store.begin_refresh("c_heidi".to_owned(), 3, begin(None)).await.expect("asked"),
-        Some(before.refreshes + 1)
+        (between.refreshes, between.instance, between.successor.as_deref()),
+        (before.refreshes + 10, None, Some("i_1"))
     );
-    store.set_guarded(before.refreshes + 10).await.expect("kept");
-    store.set_guarded(0).await.expect("kept");
+    store.succeed("i_1".to_owned()).await.expect("kept");
+    store.announce_successor("i_2".to_owned(), 0).await.expect("kept");
     let after = store.guard().await.expect("read");
-    assert_eq!((after.refreshes, after.guarded), (before.refreshes + 10, true), "it never counts back");
+    assert_eq!(after.refreshes, before.refreshes + 10, "it never counts back");
+    assert_eq!((after.instance.as_deref(), after.successor.as_deref()), (Some("i_1"), Some("i_2")));
     assert_eq!(after.store_id, before.store_id);
 }
 

@@ -133,8 +133,10 @@ pub struct GuardRecord {
     pub store_id: String,
     /// How many refreshes were ever begun; an older copy has fewer.
     pub refreshes: u64,
-    /// Whether a sentinel was ever written for it.
-    pub guarded: bool,
+    /// The process that its sentinel knows; `None` if there never was a sentinel.
+    pub instance: Option<String>,
+    /// The process that is about to take its place there: whether it has, only the sentinel knows.
+    pub successor: Option<String>,
 }
 
 /// A refresh token that was received and could not become the current one. It is sealed for the generation that it would

@@ -24,6 +24,11 @@ impl Sealed {
         Self(bytes)
     }
 
+    /// The key that sealed it, if it looks sealed.
+    pub fn key_id(&self) -> Option<KeyId> {
+        self.0.get(1..5).and_then(|id| id.try_into().ok()).map(KeyId)
+    }
+
     /// As written to storage.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -2,8 +2,12 @@
 //!
 //! A store that is restored from a backup, or copied to a second machine, looks sound and holds refresh tokens that were used
 //! since: sending one of them may end the grant it belongs to. So each refresh is counted, in the store first and then
-//! here, before the provider is asked. A store that has counted less than its sentinel is an old one; one that was watched
-//! over by a sentinel and finds none is a copy. A process that finds another one's mark here was replaced by it.
+//! here, before the provider is asked, and both know the process that did it last. A store that has counted less than its
+//! sentinel is an old one; one that another process than the sentinel's has used last, or whose sentinel is missing, is a copy.
+//! A process that finds another one's mark here was replaced by it.
+//!
+//! A process takes its place in three steps, each durable: the store learns who is about to, the sentinel is written, the store
+//! learns that it is so. Cut off anywhere, the next one finds the mark of one that the store knows.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -65,29 +69,35 @@ impl Sentinel {
         Self { path, instance, noted: Mutex::new(None) }
     }
 
-    /// Whether the store is the one that the sentinel knows, as it was last; then this process is the one that writes. A store
-    /// that never had a sentinel gets one.
-    pub fn admit(&self, store: &GuardRecord) -> Result<(), Mistrust> {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Who writes it now.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Whether the store is the one that the sentinel knows, as it was last. A store that never had a sentinel gets one.
+    pub fn examine(&self, store: &GuardRecord) -> Result<(), Mistrust> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let mark = self.read()?;
         if noted.is_some() && mark.as_ref().is_some_and(|mark| mark.instance != self.instance) {
             return Err(Mistrust::Confirm(self.replaced()));
         }
-        judge(store, mark.as_ref(), &self.path).map_err(Mistrust::Confirm)?;
-        self.write(&mut noted, &store.store_id, store.refreshes)
+        judge(store, mark.as_ref(), &self.path).map_err(Mistrust::Confirm)
     }
 
-    /// Takes the store for the right one, whatever is known of it; from what count it goes on.
-    pub fn confirm(&self, store: &GuardRecord) -> Result<u64, Mistrust> {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+    /// From what count the store goes on if the operator says that it is the right one: more than anybody has counted.
+    pub fn next_count(&self, store: &GuardRecord) -> Result<u64, Mistrust> {
         let known = match self.read() {
             Err(Mistrust::Confirm(_)) => None, // it says nothing readable, and what it said is not asked for
             known => known?,
         };
-        // More than anybody has counted: should the other copy come back, it is the old one.
         let known = known.filter(|mark| mark.store == store.store_id).map_or(0, |mark| mark.refreshes);
-        let refreshes = known.max(store.refreshes).saturating_add(1);
-        self.write(&mut noted, &store.store_id, refreshes).map(|()| refreshes)
+        Ok(known.max(store.refreshes).saturating_add(1))
+    }
+
+    /// Takes its place: from here on every other process is one that was replaced.
+    pub fn take_over(&self, store_id: &str, refreshes: u64) -> Result<(), Mistrust> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(&mut noted, store_id, refreshes)
     }
 
     /// Notes that so many refreshes were begun. Only then may a refresh token be sent.
@@ -98,7 +108,7 @@ impl Sentinel {
         };
         let (store, so_far) = (store.clone(), *so_far);
         match self.read()? {
-            None => return Err(Mistrust::Unreachable(io::Error::new(io::ErrorKind::NotFound, "it is gone"))),
+            None => return Err(self.unreachable(&io::Error::new(io::ErrorKind::NotFound, "it is gone"))),
             Some(mark) if mark.instance != self.instance => return Err(Mistrust::Confirm(self.replaced())),
             Some(_) => {}
         }
@@ -106,6 +116,10 @@ impl Sentinel {
             return Ok(());
         }
         self.write(&mut noted, &store, refreshes)
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Mistrust {
+        Mistrust::Unreachable(io::Error::new(error.kind(), format!("{}: {error}", self.path.display())))
     }
 
     fn replaced(&self) -> String {
@@ -122,14 +136,14 @@ impl Sentinel {
             }),
             // Where not even its directory is there, what holds it is not mounted.
             Err(error) if error.kind() == io::ErrorKind::NotFound && directory(&self.path).is_dir() => Ok(None),
-            Err(error) => Err(Mistrust::Unreachable(error)),
+            Err(error) => Err(self.unreachable(&error)),
         }
     }
 
     fn write(&self, noted: &mut Option<Noted>, store: &str, refreshes: u64) -> Result<(), Mistrust> {
         let mark = Mark { store: store.to_owned(), refreshes, instance: self.instance.clone() };
         replace(&self.path, &serde_json::to_vec(&mark).expect("texts and a number serialize"))
-            .map_err(Mistrust::Unreachable)?;
+            .map_err(|error| self.unreachable(&error))?;
         *noted = Some(Noted { store: mark.store, refreshes });
         Ok(())
     }
@@ -137,8 +151,11 @@ impl Sentinel {
 
 fn judge(store: &GuardRecord, mark: Option<&Mark>, path: &Path) -> Result<(), String> {
     let path = path.display();
+    let knows =
+        |instance: &String| store.instance.as_ref() == Some(instance) || store.successor.as_ref() == Some(instance);
     match mark {
-        None if !store.guarded => Ok(()),
+        // A successor that was announced and did not get as far as the sentinel is none.
+        None if store.instance.is_none() => Ok(()),
         None => {
             Err(format!("the sentinel {path} is missing: this store may be a copy of one that is in use elsewhere"))
         }
@@ -148,13 +165,19 @@ fn judge(store: &GuardRecord, mark: Option<&Mark>, path: &Path) -> Result<(), St
              from a backup",
             store.refreshes, mark.refreshes
         )),
+        Some(mark) if !knows(&mark.instance) => Err(format!(
+            "the sentinel {path} was last written by a process that did not use this store: it may be a copy, or restored from a \
+             backup"
+        )),
         Some(_) => Ok(()),
     }
 }
 
 /// Replaces the file as a whole; on the disk when it returns.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
@@ -170,8 +193,37 @@ fn directory(path: &Path) -> &Path {
 mod tests {
     use super::*;
 
-    fn store(refreshes: u64, guarded: bool) -> GuardRecord {
-        GuardRecord { store_id: "s1".to_owned(), refreshes, guarded }
+    /// A store, and the steps by which a process takes its place.
+    #[derive(Clone)]
+    struct Store(GuardRecord);
+
+    impl Store {
+        fn new() -> Self {
+            Self(GuardRecord { store_id: "s1".to_owned(), refreshes: 0, instance: None, successor: None })
+        }
+
+        fn admit(&mut self, sentinel: &Sentinel) -> Result<(), Mistrust> {
+            sentinel.examine(&self.0)?;
+            self.0.successor = Some(sentinel.instance().to_owned());
+            self.take_over(sentinel)
+        }
+
+        fn confirm(&mut self, sentinel: &Sentinel) -> Result<(), Mistrust> {
+            self.0.refreshes = sentinel.next_count(&self.0)?;
+            self.0.successor = Some(sentinel.instance().to_owned());
+            self.take_over(sentinel)
+        }
+
+        fn take_over(&mut self, sentinel: &Sentinel) -> Result<(), Mistrust> {
+            sentinel.take_over(&self.0.store_id, self.0.refreshes)?;
+            self.0.instance = self.0.successor.take();
+            Ok(())
+        }
+
+        fn refresh(&mut self, sentinel: &Sentinel) -> Result<(), Mistrust> {
+            self.0.refreshes += 1;
+            sentinel.advance(self.0.refreshes)
+        }
     }
 
     fn why(result: Result<(), Mistrust>) -> String {
@@ -188,88 +240,125 @@ mod tests {
             Self(tempfile::tempdir().expect("a directory"))
         }
 
+        fn path(&self) -> PathBuf {
+            self.0.path().join("sentinel")
+        }
+
         fn sentinel(&self, instance: &str) -> Sentinel {
-            Sentinel::new(self.0.path().join("sentinel"), instance.to_owned())
+            Sentinel::new(self.path(), instance.to_owned())
         }
     }
 
     #[test]
     fn a_new_store_gets_a_sentinel_and_goes_on_with_it_after_a_restart() {
-        let place = Place::new();
+        let (place, mut store) = (Place::new(), Store::new());
         let first = place.sentinel("a");
-        first.admit(&store(0, false)).expect("new");
-        first.advance(1).expect("noted");
-        first.advance(2).expect("noted");
-        place.sentinel("b").admit(&store(2, true)).expect("as it was");
-        place.sentinel("c").admit(&store(3, true)).expect("a crash between the store and the sentinel");
+        store.admit(&first).expect("new");
+        store.refresh(&first).expect("noted");
+        store.refresh(&first).expect("noted");
+        store.admit(&place.sentinel("b")).expect("as it was");
+        // A crash between the store and the sentinel.
+        store.0.refreshes += 1;
+        store.admit(&place.sentinel("c")).expect("a little ahead");
+    }
+
+    #[test]
+    fn a_start_that_is_cut_off_anywhere_is_no_reason_for_mistrust() {
+        let (place, mut store) = (Place::new(), Store::new());
+        store.0.successor = Some("x".to_owned());
+        store.admit(&place.sentinel("a")).expect("it was announced and never written");
+        store.0.successor = Some("b".to_owned());
+        store.admit(&place.sentinel("c")).expect("announced, not yet in the sentinel");
+        store.0.successor = Some("d".to_owned());
+        place.sentinel("d").take_over("s1", 0).expect("written");
+        store.admit(&place.sentinel("e")).expect("in the sentinel, not yet in the store");
     }
 
     #[test]
     fn an_older_store_is_not_trusted_until_it_is_confirmed() {
-        let place = Place::new();
+        let (place, mut store) = (Place::new(), Store::new());
         let first = place.sentinel("a");
-        first.admit(&store(5, false)).expect("new");
-        first.advance(9).expect("noted");
+        store.admit(&first).expect("new");
+        let mut backup = store.clone();
+        store.refresh(&first).expect("noted");
         let restored = place.sentinel("b");
-        assert!(why(restored.admit(&store(5, true))).contains("older than its sentinel"));
-        assert!(why(restored.advance(6)).contains("not compared"), "nothing is sent");
-        assert_eq!(restored.confirm(&store(5, true)).expect("confirmed"), 10);
-        restored.advance(11).expect("noted");
+        assert!(why(backup.admit(&restored)).contains("older than its sentinel"));
+        assert!(why(backup.refresh(&restored)).contains("not compared"), "nothing is sent");
+        backup.confirm(&restored).expect("confirmed");
+        backup.refresh(&restored).expect("noted");
+        assert!(why(store.refresh(&first)).contains("another process"), "the other one is replaced");
+    }
+
+    /// It was refused, and has counted that: its count alone is as good as the other one's.
+    #[test]
+    fn a_copy_that_was_replaced_is_not_trusted_after_a_restart_either() {
+        let (place, mut store) = (Place::new(), Store::new());
+        store.admit(&place.sentinel("a")).expect("new");
+        let mut copy = store.clone();
+        let (first, second) = (place.sentinel("b"), place.sentinel("c"));
+        store.admit(&first).expect("as it was");
+        assert!(why(copy.admit(&second)).contains("did not use this store"));
+        copy.confirm(&second).expect("the operator says so");
+        copy.refresh(&second).expect("noted");
+        for _ in 0..10 {
+            assert!(why(store.refresh(&first)).contains("another process"));
+        }
+        assert!(
+            why(store.admit(&place.sentinel("d"))).contains("did not use this store"),
+            "however much it has counted"
+        );
+    }
+
+    /// Machine 1 has gone on; the sentinel of machine 2 is that of an earlier stay.
+    #[test]
+    fn a_copy_beside_an_old_sentinel_of_the_same_store_is_not_trusted() {
+        let (one, two, mut store) = (Place::new(), Place::new(), Store::new());
+        store.admit(&one.sentinel("a")).expect("new");
+        store.confirm(&two.sentinel("b")).expect("moved on purpose");
+        store.confirm(&one.sentinel("c")).expect("and back");
+        store.0.refreshes += 100;
+        let mut copy = store.clone();
+        assert!(why(copy.admit(&two.sentinel("d"))).contains("did not use this store"));
     }
 
     #[test]
     fn a_copy_without_its_sentinel_is_not_trusted() {
-        assert!(why(Place::new().sentinel("a").admit(&store(5, true))).contains("is missing"));
+        let mut store = Store::new();
+        store.admit(&Place::new().sentinel("a")).expect("new");
+        assert!(why(store.admit(&Place::new().sentinel("b"))).contains("is missing"));
     }
 
     #[test]
     fn another_stores_sentinel_is_not_ours() {
-        let place = Place::new();
-        place.sentinel("a").admit(&store(0, false)).expect("new");
-        let other = GuardRecord { store_id: "s2".to_owned(), refreshes: 100, guarded: true };
-        assert!(why(place.sentinel("b").admit(&other)).contains("another store"));
-    }
-
-    #[test]
-    fn of_two_processes_the_earlier_one_stops() {
-        let place = Place::new();
-        let first = place.sentinel("a");
-        first.admit(&store(0, false)).expect("new");
-        place.sentinel("b").admit(&store(0, true)).expect("it may, as a pod that was moved");
-        assert!(why(first.advance(1)).contains("another process"));
-        assert!(why(first.advance(1)).contains("another process"), "and stays so");
-        assert!(why(first.admit(&store(5, true))).contains("another process"), "however far its copy of the store is");
-        first.confirm(&store(5, true)).expect("but for the operator");
-        first.advance(7).expect("noted");
+        let (place, mut store) = (Place::new(), Store::new());
+        store.admit(&place.sentinel("a")).expect("new");
+        let mut other = Store(GuardRecord { store_id: "s2".to_owned(), refreshes: 100, ..store.0 });
+        assert!(why(other.admit(&place.sentinel("b"))).contains("another store"));
     }
 
     #[test]
     fn what_says_nothing_readable_can_be_confirmed_away() {
-        let place = Place::new();
-        fs::write(place.0.path().join("sentinel"), "{").expect("written");
+        let (place, mut store) = (Place::new(), Store::new());
+        fs::write(place.path(), "{").expect("written");
         let sentinel = place.sentinel("a");
-        assert!(why(sentinel.admit(&store(4, true))).contains("nothing readable"));
-        assert_eq!(sentinel.confirm(&store(4, true)).expect("confirmed"), 5);
+        assert!(why(store.admit(&sentinel)).contains("nothing readable"));
+        store.confirm(&sentinel).expect("confirmed");
+        store.refresh(&sentinel).expect("noted");
     }
 
     #[test]
     fn one_that_is_gone_for_a_while_is_no_verdict() {
-        let place = Place::new();
+        let (place, mut store) = (Place::new(), Store::new());
         let sentinel = place.sentinel("a");
-        sentinel.admit(&store(0, false)).expect("new");
+        store.admit(&sentinel).expect("new");
         let aside = place.0.path().join("aside");
-        fs::rename(place.0.path().join("sentinel"), &aside).expect("moved");
-        assert!(matches!(sentinel.advance(1), Err(Mistrust::Unreachable(_))));
-        fs::rename(&aside, place.0.path().join("sentinel")).expect("moved back");
-        sentinel.admit(&store(1, true)).expect("as it was");
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_not_trusted_either() {
-        let place = Place::new();
-        fs::write(place.0.path().join("sentinel"), "{").expect("written");
-        assert!(why(place.sentinel("a").admit(&store(0, false))).contains("nothing readable"));
+        fs::rename(place.path(), &aside).expect("moved");
+        let Err(Mistrust::Unreachable(error)) = store.refresh(&sentinel) else { panic!("it is gone") };
+        assert!(error.to_string().starts_with(&place.path().display().to_string()), "{error}");
+        fs::rename(&aside, place.path()).expect("moved back");
+        store.admit(&sentinel).expect("as it was");
+        store.refresh(&sentinel).expect("noted");
         let nowhere = Sentinel::new(place.0.path().join("no/where"), "a".to_owned());
-        assert!(matches!(nowhere.admit(&store(0, false)), Err(Mistrust::Unreachable(_))));
+        assert!(matches!(Store::new().admit(&nowhere), Err(Mistrust::Unreachable(_))));
     }
 }

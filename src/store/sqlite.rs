@@ -308,8 +308,12 @@ impl Store for SqliteStore {
         self.run(|db| guard::read(db)).await
     }
 
-    async fn set_guarded(&self, refreshes: u64) -> Result<(), StoreError> {
-        self.run(move |db| guard::set_guarded(db, refreshes)).await
+    async fn announce_successor(&self, instance: String, refreshes: u64) -> Result<(), StoreError> {
+        self.run(move |db| guard::announce_successor(db, &instance, refreshes)).await
+    }
+
+    async fn succeed(&self, instance: String) -> Result<(), StoreError> {
+        self.run(move |db| guard::succeed(db, &instance)).await
     }
 
     async fn keep_alternate(&self, id: String, alternate: Alternate) -> Result<(), StoreError> {

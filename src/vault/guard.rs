@@ -24,6 +24,8 @@ struct Doubt {
     why: String,
     /// Whether only the operator can end it; otherwise it ends when the sentinel can be used again.
     needs_operator: bool,
+    /// Whether the store was compared with its sentinel at all.
+    was_compared: bool,
 }
 
 /// Why a confirmation did nothing.
@@ -41,8 +43,11 @@ impl Guard {
     /// Watches over the store with a sentinel, or not at all.
     pub fn new(sentinel: Option<Sentinel>) -> Self {
         let sentinel = sentinel.map(Arc::new);
-        let waiting =
-            || Doubt { why: "the store was not compared with its sentinel yet".to_owned(), needs_operator: false };
+        let waiting = || Doubt {
+            why: "the store was not compared with its sentinel yet".to_owned(),
+            needs_operator: false,
+            was_compared: false,
+        };
         Self { doubt: Mutex::new(sentinel.as_ref().map(|_| waiting())), sentinel }
     }
 
@@ -56,13 +61,13 @@ impl Guard {
 }
 
 impl Vault {
-    /// Why no refresh token is sent just now, if so.
+    /// Why no refresh token is sent, if so. Nothing where the store was not compared with its sentinel yet: only a server does.
     pub fn held_back(&self) -> Option<String> {
-        self.parts.guard.doubt().map(|doubt| doubt.why)
+        self.parts.guard.doubt().filter(|doubt| doubt.was_compared).map(|doubt| doubt.why)
     }
 
     pub(super) fn trust_in_store(&self) -> Result<(), String> {
-        self.held_back().map_or(Ok(()), Err)
+        self.parts.guard.doubt().map_or(Ok(()), |doubt| Err(doubt.why))
     }
 
     /// Compares the store with its sentinel, where there is one: at the start, and again as long as the sentinel could not be
@@ -75,31 +80,49 @@ impl Vault {
             return Ok(());
         }
         let record = self.parts.store.guard().await?;
-        let (refreshes, sentinel) = (record.refreshes, Arc::clone(sentinel));
-        match on_disk(move || sentinel.admit(&record)).await {
-            Ok(()) => {
-                self.parts.store.set_guarded(refreshes).await?;
-                // What was found meanwhile is for the operator.
-                if self.parts.guard.doubt().is_some_and(|doubt| !doubt.needs_operator) {
-                    self.trust("admitted");
-                }
-            }
+        let (examined, sentinel) = (record.clone(), Arc::clone(sentinel));
+        let examiner = Arc::clone(&sentinel);
+        if let Err(mistrust) = on_disk(move || examiner.examine(&examined)).await {
+            self.mistrust(&mistrust);
+            return Ok(());
+        }
+        match self.take_over(&sentinel, record.store_id, record.refreshes).await? {
+            // What was found meanwhile is for the operator.
+            Ok(()) if self.parts.guard.doubt().is_some_and(|doubt| !doubt.needs_operator) => self.trust("admitted"),
+            Ok(()) => {}
             Err(mistrust) => self.mistrust(&mistrust),
         }
         Ok(())
+    }
+
+    /// The three steps in which this process becomes the one that the sentinel knows.
+    async fn take_over(
+        &self,
+        sentinel: &Arc<Sentinel>,
+        store_id: String,
+        refreshes: u64,
+    ) -> Result<Result<(), Mistrust>, StoreError> {
+        let instance = sentinel.instance().to_owned();
+        self.parts.store.announce_successor(instance.clone(), refreshes).await?;
+        let writer = Arc::clone(sentinel);
+        if let Err(mistrust) = on_disk(move || writer.take_over(&store_id, refreshes)).await {
+            return Ok(Err(mistrust));
+        }
+        self.parts.store.succeed(instance).await.map(Ok)
     }
 
     /// The operator says that this store is the right one.
     pub async fn confirm_store(&self) -> Result<GuardRecord, ConfirmError> {
         let sentinel = self.parts.guard.sentinel.clone().ok_or(ConfirmError::NoSentinel)?;
         let record = self.parts.store.guard().await.map_err(ConfirmError::Store)?;
-        let known = record.clone();
-        let confirmed = on_disk(move || sentinel.confirm(&known)).await;
-        let refreshes = confirmed.map_err(|mistrust| ConfirmError::Sentinel(mistrust.to_string()))?;
-        self.parts.store.set_guarded(refreshes).await.map_err(ConfirmError::Store)?;
+        let (known, reader) = (record.clone(), Arc::clone(&sentinel));
+        let refused = |mistrust: Mistrust| ConfirmError::Sentinel(mistrust.to_string());
+        let refreshes = on_disk(move || reader.next_count(&known)).await.map_err(refused)?;
+        let taken = self.take_over(&sentinel, record.store_id.clone(), refreshes).await.map_err(ConfirmError::Store)?;
+        taken.map_err(refused)?;
         self.trust("confirmed");
         self.changed.notify_one();
-        Ok(GuardRecord { refreshes, guarded: true, ..record })
+        Ok(GuardRecord { refreshes, ..record })
     }
 
     /// Counts a refresh in the sentinel; only then may its refresh token be sent.
@@ -130,7 +153,7 @@ impl Vault {
         error!(operation = "sentinel", outcome = "refused", why);
         self.parts.health.unwell(Part::Sentinel, why.clone());
         let said_before = self.held_back().is_some_and(|before| before == why);
-        self.parts.guard.set(Some(Doubt { why: why.clone(), needs_operator }));
+        self.parts.guard.set(Some(Doubt { why: why.clone(), needs_operator, was_compared: true }));
         if !said_before {
             self.parts.audit.record(Record { reason: Some(why), ..Record::new("store", "refused") });
         }

@@ -116,7 +116,7 @@ impl Vault {
     async fn refresh_due_connections(self: &Arc<Self>) -> Result<Duration, StoreError> {
         let store = &self.parts.store;
         let now = self.parts.clock.now();
-        if self.held_back().is_some() {
+        if self.trust_in_store().is_err() {
             return Ok(LONGEST_PAUSE);
         }
         let paused_until = Timestamp::from_millis(self.paused_until.load(Ordering::Relaxed));

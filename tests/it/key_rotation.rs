@@ -76,7 +76,7 @@ async fn a_key_is_replaced_under_load_and_nobody_notices() {
         pause(Duration::from_millis(20)).await;
     }
     let said = resealing.await.expect("done");
-    assert!(said.contains("values are sealed by the first key now; 0 could not be opened"), "{said}");
+    assert!(said.contains("values are sealed by the first key now"), "{said}");
     assert_eq!(values(&running).await[1], 0);
     let status = out(&sidekey(&["keys", "status", "--config", running.config()]).await);
     assert!(status.contains("is needed no more, and may be removed from store.keys"), "{status}");

@@ -392,6 +392,13 @@ async fn a_lost_key_is_reported_and_destroys_nothing() {
     let answer = send(http().get(url).bearer_auth(&handle)).await;
     assert_eq!((answer.status, answer.json()["type"].as_str()), (503, Some("urn:sidekey:error:operator-needed")));
     assert!(answer.text().contains("which is not configured; add it to store.keys"), "{}", answer.text());
+    let status = out(&sidekey(&["status", "--config", running.config()]).await);
+    assert!(
+        status.contains(&format!("unreadable  reason sealed with key {id}, which is gone; connect again")),
+        "{status}"
+    );
+    let keys = out(&sidekey(&["keys", "status", "--config", running.config()]).await);
+    assert!(keys.contains(&format!("{id}  2 values  is given up")), "{keys}");
     running.signal(rustix::process::Signal::TERM).await;
     std::fs::write(&key, good).expect("written");
     std::fs::write(&running.files.config, config).expect("written");

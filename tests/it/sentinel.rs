@@ -204,3 +204,63 @@ async fn without_a_sentinel_there_is_nothing_to_confirm() {
     drop(running);
     simulator.stop().await;
 }
+
+/// A second server on a copy, at the same addresses: it cannot serve, so it must not take the place of the one that can.
+#[tokio::test]
+async fn a_start_that_fails_takes_nothing_away_from_the_one_that_runs() {
+    let simulator = simulator().await;
+    let first = Program::start(files(&simulator), &[], Stdio::null()).await;
+    first.connect("github", "alice").await;
+    let second = tempfile::tempdir().expect("a directory");
+    copy(&first.files.data(), &second.path().join("data"));
+    for name in ["sidekey.key", "quickbooks.secret", "github.secret", "gitlab.secret", "notion.secret"] {
+        std::fs::copy(first.files.home.path().join(name), second.path().join(name)).expect("copied");
+    }
+    copy(&first.files.home.path().join("providers"), &second.path().join("providers"));
+    let sentinel = first.files.home.path().join("elsewhere/sentinel");
+    let config = std::fs::read_to_string(&first.files.config).expect("there");
+    let config = config.replace("elsewhere/sentinel", sentinel.to_str().expect("text"));
+    let path = second.path().join("sidekey.toml");
+    sidekey::base::files::create_private(&path, config.as_bytes()).expect("written");
+    let failed = sidekey(&["serve", "--config", path.to_str().expect("text")]).await;
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("cannot listen on"), "{failed:?}");
+    refreshed(&simulator, 2).await;
+    assert_eq!(readiness(&first.files).await.0, 200);
+    assert_eq!(counters(&simulator).reuse_detected, 0);
+    drop(first);
+    simulator.stop().await;
+}
+
+/// The process that it replaced is refused, and stays so when it is started again.
+#[tokio::test]
+async fn a_process_that_was_replaced_sends_nothing_after_a_restart_either() {
+    let simulator = simulator().await;
+    let mut first = Program::start(files(&simulator), &[], Stdio::null()).await;
+    first.connect("github", "alice").await;
+    first.signal(Signal::TERM).await;
+    let other = files(&simulator);
+    copy(&first.files.data(), &other.data());
+    std::fs::copy(first.files.home.path().join("sidekey.key"), other.home.path().join("sidekey.key")).expect("copied");
+    let sentinel = first.files.home.path().join("elsewhere/sentinel");
+    let config = std::fs::read_to_string(&other.config).expect("there");
+    let config = config.replace("elsewhere/sentinel", sentinel.to_str().expect("text"));
+    std::fs::write(&other.config, config).expect("written");
+
+    let Program { files: first_files, .. } = first;
+    let first = Program::start(first_files, &[], Stdio::null()).await;
+    let other = start_unready(other).await;
+    assert!(readiness(&other.files).await.1.contains("did not use this store"), "it is the copy");
+    out(&sidekey(&["store", "confirm", "--config", other.config()]).await);
+    refreshed(&simulator, 1).await;
+    eventually("the first one is refused", async || readiness(&first.files).await.0 == 503).await;
+    let mut first = first;
+    first.signal(Signal::KILL).await;
+    let first = start_unready(first.files).await;
+    assert!(readiness(&first.files).await.1.contains("sidekey store confirm"), "however much it has counted");
+    refreshed(&simulator, 2).await;
+    let counters = counters(&simulator);
+    assert_eq!((counters.reuse_detected, counters.refreshes_rejected), (0, 0));
+    drop((first, other));
+    simulator.stop().await;
+}

@@ -13,7 +13,7 @@ use crate::telemetry::audit::Record;
 pub struct KeyStatus {
     /// Its id; it tells nothing about the key.
     pub id: String,
-    /// `seals`, `opens`, or `missing`.
+    /// `seals`, `opens`, `missing`, or `given_up` (`store.lost_keys`).
     pub role: String,
     /// How many stored values need it.
     pub values: u64,
@@ -30,8 +30,11 @@ pub(super) async fn list(State(state): State<AdminState>) -> Result<Json<Vec<Key
     });
     let is_missing = |used: &&KeyUse| !state.sealer.knows(used.id);
     let missing = used.iter().filter(is_missing);
-    let missing =
-        missing.map(|used| KeyStatus { id: used.id.to_string(), role: "missing".to_owned(), values: used.values });
+    let missing = missing.map(|used| {
+        let id = used.id.to_string();
+        let role = if state.lost_keys.contains(&id) { "given_up" } else { "missing" };
+        KeyStatus { id, role: role.to_owned(), values: used.values }
+    });
     Ok(Json(configured.chain(missing).collect()))
 }
 

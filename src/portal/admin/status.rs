@@ -10,6 +10,7 @@ use crate::base::problem_details::ProblemDetails;
 use crate::model::connection::{Captured, ConnectionState, RefreshTrouble};
 use crate::model::names::{Label, ProviderName, Subject, TokenName};
 use crate::store::record::ConnectionRecord;
+use crate::store::seal::Sealer;
 use crate::vault::guard::ConfirmError;
 
 /// Query of `GET /v1/status`.
@@ -51,15 +52,39 @@ struct ConnectionStatus {
     refresh_expires_at: Option<String>,
     grant_expires_at: Option<String>,
     has_refresh_token: bool,
-    trouble: Option<RefreshTrouble>,
+    trouble: Option<TroubleStatus>,
 }
 
-impl From<ConnectionRecord> for ConnectionStatus {
-    fn from(record: ConnectionRecord) -> Self {
-        let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
+/// How the last refresh went.
+#[derive(Serialize)]
+struct TroubleStatus {
+    failures: u32,
+    last_error: String,
+    needs_operator: bool,
+    in_doubt_since: Option<String>,
+}
+
+impl From<RefreshTrouble> for TroubleStatus {
+    fn from(trouble: RefreshTrouble) -> Self {
         Self {
-            state: record.state.word(),
+            failures: trouble.failures,
+            last_error: trouble.last_error,
+            needs_operator: trouble.needs_operator,
+            in_doubt_since: trouble.in_doubt_since.map(|since| since.to_string()),
+        }
+    }
+}
+
+impl ConnectionStatus {
+    fn of(record: ConnectionRecord, sealer: &Sealer) -> Self {
+        let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        // Its key was given up: it cannot be used, whatever its record says.
+        let lost_key = record.access_token.key_id().filter(|id| !sealer.knows(*id));
+        let lost = lost_key.map(|id| format!("sealed with key {id}, which is gone; connect again"));
+        Self {
+            state: if lost.is_some() { "unreadable" } else { record.state.word() },
             reason: match record.state {
+                _ if lost.is_some() => lost,
                 ConnectionState::NeedsReauth { reason } => Some(reason),
                 _ => None,
             },
@@ -77,7 +102,7 @@ impl From<ConnectionRecord> for ConnectionStatus {
             refresh_expires_at: text(record.refresh_expires_at),
             grant_expires_at: text(record.grant_expires_at),
             has_refresh_token: record.refresh_token.is_some(),
-            trouble: record.trouble,
+            trouble: record.trouble.map(TroubleStatus::from),
         }
     }
 }
@@ -92,7 +117,7 @@ pub(super) async fn status(
         version: env!("CARGO_PKG_VERSION"),
         public_url: state.public_url.origin(),
         held_back: state.vault.held_back(),
-        connections: records.into_iter().map(ConnectionStatus::from).collect(),
+        connections: records.into_iter().map(|record| ConnectionStatus::of(record, &state.sealer)).collect(),
     }))
 }
 

@@ -1,6 +1,6 @@
 //! What tells a store from its copies and from its past, in SQLite.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::connections::generation;
 use crate::store::record::GuardRecord;
@@ -10,7 +10,8 @@ pub fn read(db: &Connection) -> rusqlite::Result<GuardRecord> {
         Ok(GuardRecord {
             store_id: row.get("store_id")?,
             refreshes: u64::try_from(row.get::<_, i64>("refreshes")?).unwrap_or(0),
-            guarded: row.get("guarded")?,
+            instance: row.get("instance")?,
+            successor: row.get("successor")?,
         })
     })
 }
@@ -22,7 +23,11 @@ pub fn count_refresh(db: &Connection) -> rusqlite::Result<u64> {
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-pub fn set_guarded(db: &Connection, refreshes: u64) -> rusqlite::Result<()> {
-    let sql = "UPDATE guard SET guarded = 1, refreshes = max(refreshes, ?1)";
-    db.execute(sql, [generation(refreshes)]).map(|_| ())
+pub fn announce_successor(db: &Connection, instance: &str, refreshes: u64) -> rusqlite::Result<()> {
+    let sql = "UPDATE guard SET successor = ?1, refreshes = max(refreshes, ?2)";
+    db.execute(sql, params![instance, generation(refreshes)]).map(|_| ())
+}
+
+pub fn succeed(db: &Connection, instance: &str) -> rusqlite::Result<()> {
+    db.execute("UPDATE guard SET instance = ?1, successor = NULL", [instance]).map(|_| ())
 }

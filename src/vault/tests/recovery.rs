@@ -191,52 +191,93 @@ async fn an_api_that_refuses_a_token_in_doubt_ends_the_waiting() {
     assert_eq!((replaced.generation, bench.requests()), (2, 2));
 }
 
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Bench {
+    /// Another connection in the place of the first.
+    async fn connect_instead(&self, change: impl FnOnce(ConnectionRecord) -> ConnectionRecord) {
+        let sealed =
+            |field, token: &str| self.sealer.seal(&connection_context(&self.key, "c_2", field, 1), &Secret::new(token));
+        let record = change(ConnectionRecord {
+            id: "c_2".to_owned(),
+            access_token: sealed(field::ACCESS_TOKEN, "at1"),
+            refresh_token: Some(sealed(field::REFRESH_TOKEN, "rt1")),
+            ..self.connection(None)
+        });
+        self.store.connect(vec![record.clone()], NOW).await.unwrap();
+        self.vault.adopt(&[record]).unwrap();
+    }
+
+    /// Lets the worker work, in steps of the clock, until something is so.
+    async fn work_until(&self, step: Duration, is_so: impl Fn() -> bool) {
+        let worker = tokio::spawn(Arc::clone(&self.vault).work());
+        let so = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        self.keep_time(step, so).await;
+        self.vault.settled().await;
+        worker.abort();
+    }
+}
+
 #[tokio::test]
 async fn a_grant_that_dies_unused_is_kept_alive_though_its_token_never_expires() {
-    let day = 24 * HOUR;
-    let bench = Bench::with(
-        "quickbooks",
-        [grant("at2", None), grant("at3", None)],
-        |entry| {
-            entry.lifetime.refresh_idle = Some(crate::base::duration::DurationText(100 * 24 * HOUR));
-            entry.lifetime.access = None;
-        },
-        None,
-    )
-    .await;
-    let due = bench.vault.due_at(NOW, None, Some(NOW.plus(100 * day))).expect("due");
-    assert!(
-        due > NOW.plus(50 * day) && due <= NOW.plus(75 * day),
-        "well before it dies, and not at the same time as others"
-    );
-    assert_eq!(bench.vault.due_at(NOW, None, None), None);
-    let sooner = bench.vault.due_at(NOW, Some(NOW.plus(HOUR)), Some(NOW.plus(100 * day))).expect("due");
-    assert!(sooner < NOW.plus(HOUR), "whatever comes first");
-    bench.clock.advance(HOUR);
-    assert_eq!(bench.token().await.unwrap(), "at2");
-    let stored = bench.stored().await;
-    assert_eq!(stored.refresh_expires_at, Some(bench.clock.now().plus(100 * day)), "each refresh begins it anew");
+    let without_end = |token: &'static str| Scripted::Status(200, token);
+    let script = [without_end("{\"access_token\":\"at2\"}"), without_end("{\"access_token\":\"at3\"}")];
+    let dies_unused = |entry: &mut crate::catalogue::entry::Entry| {
+        entry.lifetime.refresh_idle = Some(crate::base::duration::DurationText(100 * DAY));
+        entry.lifetime.access = None;
+    };
+    let bench = Bench::with("quickbooks", script, dies_unused, None).await;
+    let dies_at = NOW.plus(100 * DAY);
+    let due = bench.vault.due_at(NOW, None, Some(dies_at));
+    bench
+        .connect_instead(|record| ConnectionRecord { refresh_expires_at: Some(dies_at), refresh_due_at: due, ..record })
+        .await;
+    for (requests, token) in [(1, "at2"), (2, "at3")] {
+        let before = bench.clock.now();
+        bench.work_until(DAY / 24, || bench.requests() == requests).await;
+        let after = bench.clock.now().since(before);
+        assert!(after >= 54 * DAY && after <= 76 * DAY, "well before it dies: {after:?}");
+        assert_eq!(bench.token().await.unwrap(), token, "and nobody had asked");
+        let stored = bench.stored().await;
+        assert!(stored.refresh_expires_at > Some(bench.clock.now().plus(99 * DAY)), "each refresh begins it anew");
+        assert_eq!(stored.access_expires_at, None);
+    }
 }
 
 #[tokio::test]
 async fn the_absolute_end_of_a_grant_is_announced_once_and_in_time() {
-    let bench = Bench::new("quickbooks", []).await;
-    let ends_at = NOW.plus(20 * 24 * HOUR);
-    let sealed =
-        |field, token: &str| bench.sealer.seal(&connection_context(&bench.key, "c_2", field, 1), &Secret::new(token));
-    let record = ConnectionRecord {
-        id: "c_2".to_owned(),
-        access_token: sealed(field::ACCESS_TOKEN, "at1"),
-        refresh_token: Some(sealed(field::REFRESH_TOKEN, "rt1")),
-        grant_expires_at: Some(ends_at),
-        ..bench.connection(None)
+    let says_how_much_is_left = |left: &'static str| Scripted::Status(200, left);
+    let script = [
+        says_how_much_is_left(
+            "{\"access_token\":\"at2\",\"expires_in\":3600,\"x_refresh_token_hard_expires_in\":604799}",
+        ),
+        says_how_much_is_left(
+            "{\"access_token\":\"at3\",\"expires_in\":36000,\"x_refresh_token_hard_expires_in\":601150}",
+        ),
+    ];
+    let bench = Bench::new("quickbooks", script).await;
+    let ends_at = NOW.plus(20 * DAY);
+    bench.connect_instead(|record| ConnectionRecord { grant_expires_at: Some(ends_at), ..record }).await;
+    let announced = |times: &str| {
+        let line = format!("sidekey_grant_ends_announced_total{{provider=\"quickbooks\"}} {times}");
+        bench.vault.parts.metrics.render().contains(&line)
     };
-    bench.store.connect(vec![record], NOW).await.unwrap();
-    let ahead = |days: u32| ends_at.minus(days * 24 * HOUR).plus(7 * 24 * HOUR);
-    assert!(bench.store.announce_grant_ends(ahead(8)).await.unwrap().is_empty(), "eight days before");
-    assert_eq!(bench.store.announce_grant_ends(ahead(7)).await.unwrap(), [(bench.key.clone(), ends_at)]);
-    assert!(bench.store.announce_grant_ends(ahead(6)).await.unwrap().is_empty(), "once");
+    bench.work_until(Duration::from_secs(60), || announced("1")).await;
+    let when = bench.clock.now().since(NOW);
+    assert!(when >= 13 * DAY && when < 13 * DAY + HOUR, "seven days before: {when:?}");
     assert_eq!(bench.token().await.unwrap(), "at1", "it is a notice and no verdict");
+    // Each refresh says how much is left, which is the same end and never quite the same moment.
+    bench.store.postpone_refresh(bench.key.clone(), bench.clock.now()).await.unwrap();
+    let refused = bench.vault.token_for(&bench.key).await.unwrap();
+    bench.vault.mark_expired(&bench.key, &refused);
+    bench.work_until(Duration::from_secs(60), || bench.requests() == 2).await;
+    let end = bench.clock.now().plus(2 * HOUR);
+    bench.work_until(Duration::from_secs(60), || bench.clock.now() > end).await;
+    assert!(announced("1"), "once");
 }
 
 #[tokio::test]
@@ -253,7 +294,7 @@ async fn a_store_that_is_older_than_its_sentinel_sends_nothing_until_it_is_confi
     let id = before.store.guard().await.unwrap().store_id;
     let raw =
         rusqlite::Connection::open(restored._home.path().join("store").join(crate::store::sqlite::FILE_NAME)).unwrap();
-    raw.execute("UPDATE guard SET store_id = ?1, guarded = 1", [id]).unwrap();
+    raw.execute("UPDATE guard SET store_id = ?1, instance = 'a'", [id]).unwrap();
     drop(raw);
     restored.vault.admit_store().await.unwrap();
     assert_eq!(restored.token().await.unwrap(), "at1", "the current token is used");

@@ -24,6 +24,7 @@ CREATE INDEX alternates_connection ON alternates (connection_id, obtained_at);
 CREATE TABLE guard (
   store_id  TEXT    NOT NULL,
   refreshes INTEGER NOT NULL, -- how many were ever begun
-  guarded   INTEGER NOT NULL  -- whether a sentinel was ever written for it
+  instance  TEXT,             -- the process that its sentinel knows; NULL if there never was a sentinel
+  successor TEXT              -- the one that is about to take its place there
 ) STRICT;
-INSERT INTO guard VALUES (lower(hex(randomblob(16))), 0, 0);
+INSERT INTO guard VALUES (lower(hex(randomblob(16))), 0, NULL, NULL);
