@@ -201,6 +201,7 @@ def machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two short rounds: a first look, not a figure to quote")
+    parser.add_argument("--only-slow-refresh", action="store_true", help="only what a refresh of 30 s does to calls meanwhile")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (default 6)")
     parser.add_argument("--seconds", type=int, help="how long each measurement takes (default 10)")
     arguments = parser.parse_args()
@@ -213,6 +214,9 @@ def main() -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidekey-bench-")))
         port = stack.enter_context(arrangement.upstream(directory, LOAD_CORE))
         simulator = stack.enter_context(arrangement.simulator(directory))
+        if arguments.only_slow_refresh:
+            slow_refresh(directory, simulator, port, rounds, seconds)
+            return
         long_token = {"access_token": "t" * TOKEN_LENGTH}
         fault = {"profile": "quickbooks", "endpoint": "code", "kind": "body_patch", "set": long_token}
         simulator.control("POST", "faults", fault)

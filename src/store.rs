@@ -21,7 +21,7 @@ use crate::base::digest::Digest;
 use crate::model::connection::ConnectionKey;
 use crate::model::flow::{ConnectLink, FlowId};
 use crate::model::handle::HandleRecord;
-use crate::model::names::Subject;
+use crate::model::names::{ProviderName, Subject};
 use crate::store::keyring::KeyId;
 use crate::store::record::{
     Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, RefreshFailure, RefreshedTokens, RevocationRecord,
@@ -118,8 +118,14 @@ pub trait Store: Send + Sync {
     /// How many connections there are, by provider and state.
     async fn count_connections(&self) -> Result<Vec<(String, String, i64)>, StoreError>;
 
-    /// Keys of active connections whose refresh is due by `until`, the most urgent first, and at most `limit`.
-    async fn refresh_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ConnectionKey>, StoreError>;
+    /// Keys of active connections whose refresh is due by `until`, the most urgent first, and at most `limit`; none of these
+    /// providers.
+    async fn refresh_due(
+        &self,
+        until: Timestamp,
+        limit: usize,
+        except: Vec<ProviderName>,
+    ) -> Result<Vec<ConnectionKey>, StoreError>;
 
     /// When the next refresh of any active connection is due.
     async fn next_refresh(&self) -> Result<Option<Timestamp>, StoreError>;

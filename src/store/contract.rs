@@ -187,7 +187,7 @@ async fn interrupted_refreshes_are_found(store: &impl Store) {
     assert!(store.fail_refresh(id.clone(), 1, in_doubt.clone()).await.expect("asked"));
     assert_eq!(store.interrupted_refreshes().await.expect("read").len(), 1, "what is in doubt is looked at again");
     assert!(store.begin_refresh(id.clone(), 1, begin(Some("a_1"))).await.expect("asked").is_some(), "once more");
-    assert!(store.refresh_due(NOW, 10).await.expect("read").is_empty(), "what is under way is not due");
+    assert!(store.refresh_due(NOW, 10, Vec::new()).await.expect("read").is_empty(), "what is under way is not due");
     assert!(store.fail_refresh(id, 1, in_doubt).await.expect("asked"));
     let found = store.connection(key("bob")).await.expect("read").expect("there");
     assert_eq!(found.intent, Some(intent()), "what is in doubt keeps its intent");
@@ -200,10 +200,12 @@ async fn due_refreshes_are_listed_by_urgency(store: &impl Store) {
         store.connect(vec![record], NOW).await.expect("kept");
     }
     assert_eq!(store.next_refresh().await.expect("read"), Some(NOW), "bob's");
-    let due = store.refresh_due(NOW.plus(Duration::from_secs(20)), 10).await.expect("read");
+    let due = store.refresh_due(NOW.plus(Duration::from_secs(20)), 10, Vec::new()).await.expect("read");
     let subjects: Vec<_> = due.iter().map(|key| key.subject.as_str()).collect();
     assert_eq!(subjects, ["bob", "frank", "eve"]);
-    assert_eq!(store.refresh_due(NOW.plus(Duration::from_secs(20)), 1).await.expect("read").len(), 1);
+    let busy = vec!["github".parse().expect("valid"), "quickbooks".parse().expect("valid")];
+    assert!(store.refresh_due(NOW.plus(Duration::from_secs(20)), 10, busy).await.expect("read").is_empty());
+    assert_eq!(store.refresh_due(NOW.plus(Duration::from_secs(20)), 1, Vec::new()).await.expect("read").len(), 1);
 }
 
 async fn alternates_are_kept_until_a_refresh_works(store: &impl Store) {

@@ -33,7 +33,7 @@ use crate::model::connection::ConnectionKey;
 use crate::model::flow::{ConnectLink, FlowId};
 use crate::model::grant::{AccessToken, EndReason, Grant, RefreshToken};
 use crate::model::handle::HandleRecord;
-use crate::model::names::{ServerName, Subject};
+use crate::model::names::{ProviderName, ServerName, Subject};
 use crate::store::issuer::{GrantRecord, IssuerStore, NewTokens, Rotation, StoredCode, StoredDocument};
 use crate::store::keyring::KeyId;
 use crate::store::record::{
@@ -226,8 +226,13 @@ impl Store for SqliteStore {
         self.run(|db| connections::count(db)).await
     }
 
-    async fn refresh_due(&self, until: Timestamp, limit: usize) -> Result<Vec<ConnectionKey>, StoreError> {
-        self.run(move |db| connections::due(db, until, limit)).await
+    async fn refresh_due(
+        &self,
+        until: Timestamp,
+        limit: usize,
+        except: Vec<ProviderName>,
+    ) -> Result<Vec<ConnectionKey>, StoreError> {
+        self.run(move |db| connections::due(db, until, limit, &except)).await
     }
 
     async fn next_refresh(&self) -> Result<Option<Timestamp>, StoreError> {

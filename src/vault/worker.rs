@@ -14,6 +14,7 @@ use super::{TokenError, Vault};
 use crate::base::clock::Timestamp;
 use crate::catalogue::entry::Repetition;
 use crate::model::connection::ConnectionKey;
+use crate::model::names::ProviderName;
 use crate::model::token_set::Freshness;
 use crate::store::StoreError;
 use crate::store::record::ConnectionRecord;
@@ -26,8 +27,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 /// How long a connection that cannot be opened is left alone.
 const POSTPONED: Duration = Duration::from_secs(300);
-/// Every so many rounds of housekeeping the ends of grants are looked at: it takes reading all connections.
-const ROUNDS_BETWEEN_NOTICES: u64 = 12;
+/// Every so many rounds of housekeeping, all connections are looked at.
+const ROUNDS_BETWEEN_LOOKS: u64 = 12;
 /// No back-off and no `Retry-After` puts a refresh off for longer.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(2 * 3600);
 /// How many due connections are fetched at once.
@@ -124,7 +125,12 @@ impl Vault {
         if now < paused_until && paused_until <= now.plus(STORE_PAUSE) {
             return Ok(paused_until.since(now));
         }
-        let due = store.refresh_due(now, BATCH).await?;
+        // Where all places are taken, more would only stand in the way of the others.
+        let is_busy = |(name, permits): (&ProviderName, &tokio::sync::Semaphore)| {
+            (permits.available_permits() == 0).then(|| name.clone())
+        };
+        let busy = self.permits.iter().filter_map(is_busy).collect();
+        let due = store.refresh_due(now, BATCH, busy).await?;
         for key in &due {
             let loaded = match self.slot_in_memory(key) {
                 Some(slot) => Ok(slot),
@@ -168,8 +174,8 @@ impl Vault {
             match self.housekeeping().await {
                 Ok(()) => {
                     self.parts.health.well(Part::Store);
-                    if rounds % ROUNDS_BETWEEN_NOTICES == 0
-                        && let Err(error) = self.announce_grant_ends().await
+                    if rounds % ROUNDS_BETWEEN_LOOKS == 0
+                        && let Err(error) = self.look_at_all_connections().await
                     {
                         error!(operation = "housekeeping", %error);
                     }
@@ -181,6 +187,12 @@ impl Vault {
             }
             self.parts.clock.sleep(LONGEST_PAUSE).await;
         }
+    }
+
+    async fn look_at_all_connections(&self) -> Result<(), StoreError> {
+        let now = self.parts.clock.now();
+        self.parts.store.limit_waiting(now, now.plus(LONGEST_WAIT)).await?;
+        self.announce_grant_ends().await
     }
 
     /// Says in time which grants end however often they are refreshed: only their subjects can make new ones.
@@ -200,7 +212,6 @@ impl Vault {
         self.admit_store().await?;
         let now = self.parts.clock.now();
         self.parts.store.sweep(now).await?;
-        self.parts.store.limit_waiting(now, now.plus(LONGEST_WAIT)).await?;
         self.parts.metrics.set_connections(&self.parts.store.count_connections().await?);
         Ok(())
     }

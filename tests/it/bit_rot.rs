@@ -88,7 +88,11 @@ async fn find_all(store: &SqliteStore) -> [Found; 5] {
         *found = find(store, subject).await;
     }
     // What looks at all rows may fail, but not panic.
-    let _ = (store.connections(None).await, store.refresh_due(NOW, 10).await, store.interrupted_refreshes().await);
+    let _ = (
+        store.connections(None).await,
+        store.refresh_due(NOW, 10, Vec::new()).await,
+        store.interrupted_refreshes().await,
+    );
     let _ = (store.health().await, store.sweep(NOW).await);
     found
 }

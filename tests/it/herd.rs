@@ -25,11 +25,17 @@ const AT_ONCE: usize = 32;
 /// ahead by default.
 const LIFETIME: Duration = Duration::from_secs(270);
 
-fn record(sealer: &Sealer, simulator: &Simulator, number: usize, expires_at: Timestamp) -> ConnectionRecord {
-    let (subject, provider) = (format!("user-{number}"), "github");
+fn record(
+    sealer: &Sealer,
+    simulator: &Simulator,
+    provider: &str,
+    number: usize,
+    expires_at: Timestamp,
+) -> ConnectionRecord {
+    let subject = format!("user-{number}");
     let (access, refresh) = simulator.issue_grant(provider, &subject);
     let key = ConnectionKey::new(subject.parse().expect("valid"), provider.parse().expect("valid"), Label::default());
-    let id = format!("c_{number}");
+    let id = format!("c_{provider}_{number}");
     let seal = |field, token: &str| sealer.seal(&connection_context(&key, &id, field, 1), &Secret::new(token));
     ConnectionRecord {
         access_token: seal(field::ACCESS_TOKEN, &access),
@@ -71,7 +77,7 @@ async fn ten_thousand_connections_that_expire_together_are_all_refreshed_in_time
     let files = Files::write(&simulator.url(), &Setup::default());
     let expires_at = now().plus(LIFETIME);
     let sealer = Sealer::new(files.settings().keys, Arc::new(SystemRandom));
-    let records = (0..CONNECTIONS).map(|number| record(&sealer, &simulator, number, expires_at)).collect();
+    let records = (0..CONNECTIONS).map(|number| record(&sealer, &simulator, "github", number, expires_at)).collect();
     let store = SqliteStore::open(&files.data()).expect("a store");
     store.connect(records, now()).await.expect("stored");
     drop(store);
@@ -92,6 +98,28 @@ async fn ten_thousand_connections_that_expire_together_are_all_refreshed_in_time
     assert!(at_once <= AT_ONCE && at_once > AT_ONCE / 4, "{at_once} at once");
     let grown = at_most.saturating_sub(at_start);
     assert!(grown < 48 * 1024, "{grown} KiB more: every connection is in memory, nothing else");
+    drop(running);
+    simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_answers_nobody_holds_up_no_other() {
+    let simulator = sidekey_simulator::start(Options::default()).await.expect("a simulator");
+    simulator.add_fault(Fault::new("github", Endpoint::Refresh, FaultKind::DelayBeforeCommit { ms: 60_000 }));
+    let files = Files::write(&simulator.url(), &Setup::default());
+    let expires_at = now().plus(LIFETIME);
+    let sealer = Sealer::new(files.settings().keys, Arc::new(SystemRandom));
+    // The most urgent ones are those of the provider that hangs, and more than are looked at in one go.
+    let earlier = expires_at.minus(Duration::from_secs(10));
+    let mut records: Vec<_> = (0..300).map(|number| record(&sealer, &simulator, "github", number, earlier)).collect();
+    records.extend((0..100).map(|number| record(&sealer, &simulator, "gitlab", number, expires_at)));
+    let store = SqliteStore::open(&files.data()).expect("a store");
+    store.connect(records, now()).await.expect("stored");
+    drop(store);
+    let running = Program::start(files, &[], Stdio::null()).await;
+    let done = || simulator.profile_counters("gitlab").refresh_attempts;
+    crate::world::eventually("all of the other provider", async || done() == 100).await;
+    assert_eq!(simulator.profile_counters("github").refresh_attempts, AT_ONCE as u64);
     drop(running);
     simulator.stop().await;
 }

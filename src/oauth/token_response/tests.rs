@@ -108,6 +108,22 @@ fn only_a_definite_refusal_is_a_verdict_on_the_grant() {
     assert_eq!(verdict("microsoft", 400, r#"{"error":"interaction_required"}"#), permanent);
 }
 
+/// As Atlassian says that a refresh token is dead.
+#[test]
+fn a_403_is_permanent_where_the_entry_knows_it_and_a_firewalls_page_nowhere() {
+    let mut entry = provider("quickbooks").entry;
+    let rule = r#"{"error":"unauthorized_client","description_contains":"refresh_token is invalid","status":403,"class":"permanent"}"#;
+    entry.errors.rules.push(serde_json::from_str(rule).expect("a rule"));
+    let verdict = |body: &str| {
+        let reply = reply(403, "application/json", body);
+        read(&entry, Exchange::Refresh(None), &reply, NOW).expect_err("no tokens").verdict
+    };
+    let dead = r#"{"error":"unauthorized_client","error_description":"refresh_token is invalid"}"#;
+    assert_eq!(verdict(dead), Verdict::Class(ErrorClass::Permanent));
+    assert_eq!(verdict(r#"{"error":"unauthorized_client"}"#), Verdict::Class(ErrorClass::Configuration));
+    assert_eq!(verdict("<html>"), Verdict::Misbehaved);
+}
+
 #[test]
 fn a_success_that_cannot_be_used_leaves_the_outcome_unknown() {
     let long = format!("{{\"access_token\":\"{}\"}}", "a".repeat(16_385));

@@ -8,7 +8,7 @@ use super::{alternates, guard};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::model::connection::{ConnectionKey, ConnectionState, RefreshTrouble};
-use crate::model::names::{Subject, TokenName};
+use crate::model::names::{ProviderName, Subject, TokenName};
 use crate::store::record::{Beginning, ConnectionRecord, Intent, RefreshFailure, RefreshedTokens};
 use crate::store::seal::Sealed;
 
@@ -89,13 +89,19 @@ pub fn count(db: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
     db.prepare_cached(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-pub fn due(db: &Connection, until: Timestamp, limit: usize) -> rusqlite::Result<Vec<ConnectionKey>> {
+pub fn due(
+    db: &Connection,
+    until: Timestamp,
+    limit: usize,
+    except: &[ProviderName],
+) -> rusqlite::Result<Vec<ConnectionKey>> {
     db.prepare_cached(
         "SELECT subject, provider, label, token FROM connections
          WHERE deleted_at IS NULL AND state = 'active' AND refresh_due_at <= ?1
+           AND provider NOT IN (SELECT value FROM json_each(?3))
          ORDER BY refresh_due_at LIMIT ?2",
     )?
-    .query_map(params![until.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)], token_key)
+    .query_map(params![until.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX), json(&except)], token_key)
     .and_then(readable)
 }
 

@@ -357,7 +357,10 @@ async fn a_clock_that_jumped_ahead_and_back_leaves_nobody_waiting() {
     // Another process, with the right time.
     bench.store.limit_waiting(NOW.plus(HOUR), NOW.plus(3 * HOUR)).await.unwrap();
     assert_eq!(bench.stored().await.refresh_due_at, Some(NOW.plus(HOUR)));
-    assert_eq!(bench.store.refresh_due(NOW.plus(HOUR), 10).await.unwrap(), std::slice::from_ref(&bench.key));
+    assert_eq!(
+        bench.store.refresh_due(NOW.plus(HOUR), 10, Vec::new()).await.unwrap(),
+        std::slice::from_ref(&bench.key)
+    );
 }
 
 /// The moment that a reply was lost is still to come: nobody knows how long ago it really was.
