@@ -8,6 +8,7 @@ mod builtin;
 pub mod entry;
 pub mod load;
 pub mod provider;
+mod sense;
 pub mod template;
 
 pub use entry::Entry;

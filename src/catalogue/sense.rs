@@ -1,0 +1,138 @@
+//! Whether an entry that has the right shape makes sense: what belongs together is there, and what is named exists.
+
+use crate::base::duration::DurationText;
+use crate::base::toml_document::{Document, Problem, join};
+use crate::catalogue::entry::{Entry, RotationModel};
+use crate::catalogue::template::variables;
+use crate::model::names::TokenName;
+
+/// What a schema cannot say.
+pub fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let captured = captured_names(entry);
+    let mut must_be_captured = |path: String, text: &str| {
+        for name in variables(text).into_iter().filter(|name| !captured.contains(name)) {
+            let message = format!("{{{name}}} is neither an input nor captured; captured are {captured:?}");
+            problems.push(document.problem(&path, message));
+        }
+    };
+    for (name, api) in &entry.apis {
+        let path = join("apis", name);
+        must_be_captured(format!("{path}.origin"), &api.origin);
+        for prefix in api.paths.iter().chain(&api.encoded_slash_paths) {
+            must_be_captured(format!("{path}.paths"), prefix);
+        }
+        for value in api.headers.always.values() {
+            must_be_captured(format!("{path}.headers"), value);
+        }
+    }
+    for value in entry.api.headers.always.values() {
+        must_be_captured("api.headers".to_owned(), value);
+    }
+    for name in entry.realm.iter().filter(|name| !captured.contains(name)) {
+        let message = format!("{name:?} is not captured; captured are {captured:?}");
+        problems.push(document.problem("realm", message));
+    }
+    for (path, headers) in std::iter::once(("api".to_owned(), &entry.api.headers))
+        .chain(entry.apis.iter().map(|(name, api)| (join("apis", name), &api.headers)))
+    {
+        for name in headers.default.iter().filter(|(_, value)| !variables(value).is_empty()).map(|(name, _)| name) {
+            let key = format!("{path}.headers.default.{name}");
+            problems.push(document.problem(&key, "a default header has no placeholders; use `always`"));
+        }
+    }
+    for (name, api) in &entry.apis {
+        let path = join("apis", name);
+        for prefix in api.paths.iter().chain(&api.encoded_slash_paths) {
+            let whole_segments = prefix.split('/').all(|segment| {
+                !segment.contains(['{', '}'])
+                    || (segment.starts_with('{') && variables(segment).len() == 1 && segment.ends_with('}'))
+            });
+            if !prefix.starts_with('/') || !whole_segments {
+                let message =
+                    format!("{prefix:?} is not a path prefix: it begins with / and a {{name}} is a whole segment");
+                problems.push(document.problem(&format!("{path}.paths"), message));
+            }
+        }
+        if !variables(&api.origin).is_empty() && api.origin_suffixes.is_empty() {
+            let message = "is missing: an origin from a captured value must be bounded";
+            problems.push(document.problem(&format!("{path}.origin_suffixes"), message));
+        }
+    }
+    let rotation = &entry.rotation;
+    let needed =
+        [(RotationModel::Leeway, "grace", &rotation.grace), (RotationModel::Interval, "interval", &rotation.interval)];
+    for (model, key, value) in needed {
+        if rotation.model == model && value.is_none_or(|DurationText(value)| value.is_zero()) {
+            let message = "is missing: without it this model is `single_use`";
+            problems.push(document.problem(&join("rotation", key), message));
+        }
+    }
+    if !entry.post_connect.is_empty() {
+        problems.push(
+            document.problem("post_connect", "look-ups after connecting are not carried out by this version yet"),
+        );
+    }
+    check_tokens(entry, document, &mut problems);
+    if !entry.apis.contains_key(&entry.default_api) {
+        let known: Vec<&String> = entry.apis.keys().collect();
+        problems.push(document.problem("default_api", format!("is not one of the APIs {known:?}")));
+    }
+    if entry.token.client_authentication.is_empty() {
+        problems.push(document.problem("token.client_authentication", "is empty; expected at least one way"));
+    }
+    problems
+}
+
+/// Every token that an API wants must come from somewhere, and each must be refreshed without a word to the others.
+fn check_tokens(entry: &Entry, document: &Document, problems: &mut Vec<Problem>) {
+    let named = &entry.token.response.more_tokens;
+    for (index, token) in named.iter().enumerate() {
+        if let Err(expected) = token.name.parse::<TokenName>() {
+            let key = format!("token.response.more_tokens[{index}].name");
+            problems.push(document.problem(&key, format!("{:?} is not {expected}", token.name)));
+        }
+        if named.iter().take(index).any(|other| other.name == token.name) {
+            let key = format!("token.response.more_tokens[{index}].name");
+            problems.push(document.problem(&key, format!("{:?} stands there twice", token.name)));
+        }
+        let places = [
+            ("access_token", Some(&token.access_token)),
+            ("refresh_token", token.refresh_token.as_ref()),
+            ("expires_in", token.expires_in.as_ref()),
+        ];
+        for (name, place) in places {
+            if let Some(place) = place.filter(|place| !place.starts_with('/')) {
+                let key = format!("token.response.more_tokens[{index}].{name}");
+                let message = format!("{place:?} is not a JSON pointer: expected one such as \"/authed_user/{name}\"");
+                problems.push(document.problem(&key, message));
+            }
+        }
+    }
+    for (name, api) in &entry.apis {
+        let Some(token) = &api.token else { continue };
+        let key = join(&join("apis", name), "token");
+        if token.parse::<TokenName>().is_err() {
+            problems.push(document.problem(&key, format!("{token:?} is not {}", TokenName::EXPECTED)));
+        } else if named.iter().any(|named| named.name == *token) {
+        } else if !entry.rotation.multi_resource {
+            let message = format!(
+                "there is no token {token:?}: expected a name of token.response.more_tokens, or rotation.multi_resource"
+            );
+            problems.push(document.problem(&key, message));
+        } else if !entry.rotation.branches() {
+            let message = "several tokens from one refresh token need a rotation model under which it can be used side by \
+                           side: static or overlap";
+            problems.push(document.problem(&key, message));
+        } else if api.scopes.is_empty() {
+            problems.push(document.problem(&key, "is asked for by its scopes; expected `scopes` beside it"));
+        }
+    }
+}
+
+fn captured_names(entry: &Entry) -> Vec<String> {
+    let from_callback = entry.authorize.capture.iter().map(|capture| &capture.to);
+    let from_reply = entry.token.response.capture.keys();
+    let from_lookups = entry.post_connect.iter().flat_map(|lookup| lookup.capture.keys());
+    from_callback.chain(from_reply).chain(from_lookups).cloned().collect()
+}
