@@ -15,7 +15,7 @@ use crate::process::Sidekey;
 use crate::weather;
 
 /// The subjects; each has one connection to every provider, and at each provider a simulated user of the same name.
-pub const SUBJECTS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+pub const SUBJECTS: [&str; 8] = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"];
 
 /// One provider, and what is known about how Sidekey treats it.
 pub struct Contender {

@@ -25,9 +25,12 @@ pub fn verdict(plan: &Plan, outcome: &Outcome) -> ExitCode {
         reasons.extend(
             counts.accusations(model.keeps_every_grant()).into_iter().map(|name| format!("{}: {name}", model.name())),
         );
-        if !counts.is_worth_something() {
+        if !counts.is_worth_something(LEAST_AT_EACH) {
             reasons.push(format!("{}: too few kills in a refresh, or no load", model.name()));
         }
+    }
+    if !outcome.total.is_worth_something(LEAST_IN_REFRESH) {
+        reasons.push("too few kills in a refresh".to_owned());
     }
     if !reasons.is_empty() {
         outcome.findings.iter().take(TOLD).for_each(|finding| println!("{finding}\n"));
@@ -40,6 +43,12 @@ pub fn verdict(plan: &Plan, outcome: &Outcome) -> ExitCode {
     println!("{}", result(plan, outcome));
     if reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// The share of kills that must hit a refresh somewhere, in percent.
+const LEAST_IN_REFRESH: u64 = 30;
+/// The share that must hit one at each provider: where a lost reply has to be waited for, there are fewer of them, and a short
+/// run has its luck.
+const LEAST_AT_EACH: u64 = 10;
 
 /// Prints why there is no verdict.
 #[expect(clippy::print_stderr, reason = "people read it there")]

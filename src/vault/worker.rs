@@ -76,7 +76,11 @@ impl Vault {
             repetition(&provider.entry.rotation, since, record.refresh_token_since, now)
         });
         let failure = Failure::InDoubt { why: trouble.last_error.clone(), since, repetition, retry_after: None };
-        let pause = intent.started_at.plus(FIRST_PROBE).since(now);
+        // Where it does no harm there is nothing to wait for.
+        let pause = match repetition {
+            Repetition::LastResort => intent.started_at.plus(FIRST_PROBE).since(now),
+            _ => Duration::ZERO,
+        };
         self.record_failure_until(slot, record, failure, None, pause).await;
     }
 

@@ -425,3 +425,20 @@ async fn a_repetition_that_had_to_wait_longer_than_the_grace_is_not_sent() {
     assert!(bench.in_doubt_since().await.is_some());
     assert_eq!(bench.token().await.unwrap(), "at1");
 }
+
+/// A second crash during the repetition puts nothing off.
+#[tokio::test]
+async fn a_crash_while_it_asks_again_within_the_grace_is_mended_at_once_too() {
+    let bench = Bench::rotating("model = 'leeway'\ngrace = '10m'", [grant("at2", Some("rt2"))]).await;
+    bench.clock.advance(HOUR - Duration::from_secs(200));
+    bench.crashed_during_a_refresh(bench.clock.now().minus(SECOND)).await;
+    let stored = bench.stored().await;
+    let intent = Intent { attempt: "r_2".to_owned(), started_at: bench.clock.now(), refresh_token_digest: [0; 32] };
+    let after = stored.intent.map(|intent| intent.attempt);
+    let begin = Beginning { intent, after, unheard_of_at: bench.clock.now().plus(HOUR) };
+    assert!(bench.store.begin_refresh("c_1".to_owned(), 1, begin).await.unwrap().is_some());
+    assert_eq!(bench.vault.recover().await.unwrap(), 1);
+    assert_eq!(bench.stored().await.refresh_due_at, Some(bench.clock.now()));
+    bench.refresh_when_due().await;
+    assert_eq!(bench.token().await.unwrap(), "at2");
+}

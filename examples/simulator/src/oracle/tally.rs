@@ -85,14 +85,12 @@ impl Counts {
     }
 
     /// Whether the run tried what it was meant to: enough kills hit a refresh, and there were requests and refreshes.
-    pub fn is_worth_something(&self) -> bool {
-        let enough = self.kills_in_refresh.saturating_mul(100) >= self.kills.saturating_mul(LEAST_IN_REFRESH);
+    /// `least_in_refresh` is the share of kills that must hit one, in percent.
+    pub fn is_worth_something(&self, least_in_refresh: u64) -> bool {
+        let enough = self.kills_in_refresh.saturating_mul(100) >= self.kills.saturating_mul(least_in_refresh);
         enough && self.requests > self.requests_cut && self.refreshes > 0
     }
 }
-
-/// The share of kills that must hit a refresh, in percent.
-const LEAST_IN_REFRESH: u64 = 30;
 
 #[cfg(test)]
 mod tests {
@@ -105,14 +103,14 @@ mod tests {
     #[test]
     fn nothing_speaks_against_a_good_run() {
         assert_eq!((good().accusations(true), good().accusations(false)), (vec![], vec![]));
-        assert!(good().is_worth_something());
+        assert!(good().is_worth_something(30));
     }
 
     #[test]
     fn a_run_that_tried_nothing_fails() {
-        assert!(!Counts { kills_in_refresh: 2, ..good() }.is_worth_something());
-        assert!(!Counts { requests_cut: 10, ..good() }.is_worth_something());
-        assert!(!Counts { refreshes: 0, ..good() }.is_worth_something());
+        assert!(!Counts { kills_in_refresh: 2, ..good() }.is_worth_something(30));
+        assert!(!Counts { requests_cut: 10, ..good() }.is_worth_something(30));
+        assert!(!Counts { refreshes: 0, ..good() }.is_worth_something(30));
     }
 
     #[test]
