@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 
 use crate::api::{Admitted, percent_decoded};
 use crate::clock;
+use crate::gitlab;
+use crate::google;
 use crate::mark::SearchedBody;
 use crate::notion;
 use crate::profile::Profile;
 use crate::reply::{Reply, drain, empty, json as json_reply, read, with_header};
+use crate::slack;
 use crate::token::Parameters;
 use crate::tools;
 use crate::user;
@@ -44,35 +47,42 @@ pub(crate) async fn answer(admitted: &Admitted, parts: &Parts, body: SearchedBod
                        "url": format!("{}/repos/{}/repository-{number}", admitted.root(), admitted.user)})
             })
         }
+        (Profile::Github | Profile::GithubOauthApp, ["repos", owner, name, "issues"]) if get => {
+            page(admitted, parts, &query, |number| {
+                json!({"id": number, "number": number, "title": format!("Issue {number}"), "state": "open",
+                       "body": null, "labels": [], "user": {"login": admitted.user},
+                       "html_url": format!("https://github.com/{owner}/{name}/issues/{number}")})
+            })
+        }
+        (Profile::Google, path) if get => match google::found(path, &admitted.user) {
+            Some(found) => json_reply(200, &found),
+            None => tools::echo(admitted, parts, body).await,
+        },
         (Profile::Notion, ["v1", "users", "me"]) if get => json_reply(200, &notion::bot(admitted)),
         (Profile::Notion, ["v1", "users"]) if get => json_reply(200, &notion::users()),
         (Profile::Notion, ["v1", "search"]) if post => match read(body).await {
             Some(_) => json_reply(200, &notion::found()),
             None => empty(400),
         },
-        (Profile::Gitlab, ["api", "v4", "user"]) if get => {
-            json_reply(200, &json!({"id": 1, "username": "tanuki", "name": "Tanuki"}))
+        (Profile::Gitlab, ["api", "v4", "user"]) if get => json_reply(200, &gitlab::user()),
+        (Profile::Gitlab, ["api", "v4", "projects"]) if get => {
+            page(admitted, parts, &query, |number| gitlab::project(number, &format!("group/project-{number}")))
         }
-        (Profile::Gitlab, ["api", "v4", "projects"]) if get => page(
-            admitted,
-            parts,
-            &query,
-            |number| json!({"id": number, "path_with_namespace": format!("group/project-{number}")}),
-        ),
         (Profile::Gitlab, ["api", "v4", "projects"]) if post => created(body, "", 201).await,
         (Profile::Gitlab, ["api", "v4", "projects", id]) if get => {
-            json_reply(200, &json!({"id": 1, "path_with_namespace": percent_decoded(id)}))
+            json_reply(200, &gitlab::project(1, &percent_decoded(id)))
         }
         // Somebody decoded the %2F of a project's path on the way.
         (Profile::Gitlab, ["api", "v4", "projects", id, _, ..]) if !id.contains('%') && id.parse::<u64>().is_err() => {
             drain(body).await;
             json_reply(404, &json!({"message": "404 Project Not Found"}))
         }
-        (Profile::Microsoft, ["v1.0", "me"]) if get => json_reply(
+        (Profile::Microsoft, ["v1.0" | "beta", "me"]) if get => json_reply(
             200,
             &json!({"displayName": "Adele Vance", "id": "simulated-user",
                     "userPrincipalName": "adele@example.com"}),
         ),
+        (Profile::Slack, ["api", method]) => slack::answer(admitted, method, &query, &parts.headers, body).await,
         _ => tools::echo(admitted, parts, body).await,
     }
 }
@@ -145,6 +155,7 @@ fn page(admitted: &Admitted, parts: &Parts, query: &Parameters, item: impl Fn(u6
     };
     let (page, size) = (number("page", 1), number("per_page", 2));
     let items: Vec<Value> = (1..=size).map(|n| item((page - 1) * size + n)).collect();
+    // As the client wrote it, whichever way it came.
     let path = parts.uri.path();
     let link = |page: u64, relation: &str| {
         let url = format!("{}{path}?page={page}&per_page={size}", admitted.call.origin);

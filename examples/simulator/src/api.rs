@@ -1,5 +1,6 @@
 //! The provider's API: who may call it, and where a call goes.
 
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
@@ -11,13 +12,14 @@ use crate::calls::ApiCall;
 use crate::clock;
 use crate::credentials;
 use crate::faults::{Endpoint, FaultKind};
-use crate::mark::{self, SearchedBody};
+use crate::mark::{self, SearchedBody, SearchedInner};
 use crate::misbehave;
 use crate::profile::Profile;
-use crate::reply::{Reply, drain, json};
+use crate::reply::{Reply, drain, json, read};
 use crate::rotation;
 use crate::server::Call;
 use crate::state::State;
+use crate::token;
 use crate::tools;
 
 /// A call that was admitted.
@@ -35,7 +37,7 @@ pub(crate) struct Admitted {
 impl Admitted {
     /// What stands for the provider's API origin, as an absolute URL.
     pub(crate) fn root(&self) -> String {
-        format!("{}/{}/api", self.call.origin, self.call.profile.name())
+        format!("{}{}", self.call.origin, self.call.api_base)
     }
 }
 
@@ -45,8 +47,10 @@ pub(crate) async fn answer(call: Call, path: &str, request: Request<Incoming>) -
     if fault == Some(FaultKind::ResetBeforeReading) {
         match call.cutter.cut_and_vanish().await {}
     }
-    let number = write_down(&mut call.shared.lock(), call.profile, path, &request);
-    let request = request.map(|body| SearchedBody::new(body, &call.shared, number));
+    let (parts, body) = request.into_parts();
+    let (token, body) = presented(call.profile, &parts, body).await;
+    let number = write_down(&mut call.shared.lock(), call.profile, path, &parts, token.as_deref());
+    let body = SearchedBody::new(body, &call.shared, number);
     let path = path.to_owned();
     let cutter = call.cutter.clone();
     misbehave::around(
@@ -56,34 +60,39 @@ pub(crate) async fn answer(call: Call, path: &str, request: Request<Incoming>) -
             let body = serde_json::json!({"error": error, "error_description": description});
             json(status.unwrap_or(400), &body)
         },
-        async move { serve(call, path, number, request).await },
+        async move { serve(call, path, number, token, parts, body).await },
     )
     .await
 }
 
 /// Counts a call, and writes down whose token it carries. Returns its number.
-fn write_down(state: &mut State, profile: Profile, path: &str, request: &Request<Incoming>) -> u64 {
+fn write_down(state: &mut State, profile: Profile, path: &str, parts: &Parts, token: Option<&str>) -> u64 {
     let known = state.profile(profile);
     known.ledger.counters.api_calls += 1;
-    let token = bearer(profile, request.headers());
-    let place = token.and_then(|token| known.access_by_value.get(&token));
+    let place = token.and_then(|token| known.access_by_value.get(token));
     let grant = place.map(|place| &known.ledger.grants[place.grant]);
     let call = ApiCall {
         profile: profile.name().to_owned(),
-        method: request.method().to_string(),
+        method: parts.method.to_string(),
         path: path.to_owned(),
         user: grant.map(|grant| grant.user.clone()),
         grant: grant.map(|grant| grant.id.clone()),
         generation: place.map(|place| place.token as u64 + 1),
         accepted: false,
-        marker: mark::first(&request.uri().to_string()),
+        marker: mark::first(&parts.uri.to_string()),
     };
     state.calls.add(call)
 }
 
-async fn serve(call: Call, path: String, number: u64, request: Request<SearchedBody>) -> Reply {
-    let (parts, body) = request.into_parts();
-    let admitted = match admit(call, path, number, &parts) {
+async fn serve(
+    call: Call,
+    path: String,
+    number: u64,
+    token: Option<String>,
+    parts: Parts,
+    body: SearchedBody,
+) -> Reply {
+    let admitted = match admit(call, path, number, token.as_deref(), &parts) {
         Ok(admitted) => admitted,
         Err((profile, refusal)) => {
             drain(body).await;
@@ -96,15 +105,20 @@ async fn serve(call: Call, path: String, number: u64, request: Request<SearchedB
     answers::answer(&admitted, &parts, body).await
 }
 
-fn admit(call: Call, path: String, number: u64, parts: &Parts) -> Result<Admitted, (Profile, ApiRefusal)> {
+fn admit(
+    call: Call,
+    path: String,
+    number: u64,
+    token: Option<&str>,
+    parts: &Parts,
+) -> Result<Admitted, (Profile, ApiRefusal)> {
     let profile = call.profile;
     let outcome = {
         let mut state = call.shared.lock();
         let now = clock::now_ms();
         let settings = state.settings(profile);
         let known = state.profile(profile);
-        let token = bearer(profile, &parts.headers);
-        let place = token.and_then(|token| known.access_by_value.get(&token).copied());
+        let place = token.and_then(|token| known.access_by_value.get(token).copied());
         let mut token_id = None;
         let outcome = match place {
             None => Err(ApiRefusal::Unknown),
@@ -146,7 +160,24 @@ fn admit(call: Call, path: String, number: u64, parts: &Parts) -> Result<Admitte
     }
 }
 
-/// The token presented. Two `Authorization` headers present none: which one would be meant?
+/// The token that a call presents, and its body: at Slack a form field or a parameter `token` does as well as the header.
+async fn presented(profile: Profile, parts: &Parts, body: Incoming) -> (Option<String>, SearchedInner) {
+    let headers = &parts.headers;
+    let in_header = bearer(profile, headers);
+    if profile != Profile::Slack || in_header.is_some() {
+        return (in_header, body.boxed_unsync());
+    }
+    let query = token::Parameters::from_form(parts.uri.query().unwrap_or_default().as_bytes());
+    let in_query = query.get("token").map(str::to_owned);
+    if in_query.is_some() || !token::is(headers, "application/x-www-form-urlencoded") {
+        return (in_query, body.boxed_unsync());
+    }
+    let form = read(body).await.unwrap_or_default();
+    let in_form = token::Parameters::from_form(&form).get("token").map(str::to_owned);
+    (in_form, Full::new(form).map_err(|never| match never {}).boxed_unsync())
+}
+
+/// The token in the header. Two `Authorization` headers present none: which one would be meant?
 pub(crate) fn bearer(profile: Profile, headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;

@@ -20,6 +20,7 @@ pub(crate) enum ApiRefusal {
 
 pub(crate) fn reply(profile: Profile, refusal: ApiRefusal) -> Reply {
     let status = match refusal {
+        _ if profile == Profile::Slack => 200,
         ApiRefusal::Unknown | ApiRefusal::Expired => 401,
         ApiRefusal::WrongRealm => 403,
     };
@@ -41,7 +42,7 @@ fn challenge(profile: Profile) -> Option<&'static str> {
         Profile::Gitlab => Some("Bearer realm=\"Protected by OAuth 2.0\", error=\"invalid_token\""),
         Profile::Microsoft => Some("Bearer realm=\"\", error=\"invalid_token\""),
         Profile::Generic => Some("Bearer error=\"invalid_token\""),
-        Profile::Github | Profile::GithubOauthApp | Profile::Notion => None,
+        Profile::Github | Profile::GithubOauthApp | Profile::Notion | Profile::Slack => None,
     }
 }
 
@@ -70,6 +71,10 @@ fn body(profile: Profile, refusal: ApiRefusal) -> Value {
             "code": "unauthorized",
             "message": "API token is invalid.",
             "request_id": random::uuid(),
+        }),
+        Profile::Slack => json!({
+            "ok": false,
+            "error": if refusal == ApiRefusal::Expired { "token_expired" } else { "invalid_auth" },
         }),
         Profile::Gitlab | Profile::Generic => json!({
             "error": "invalid_token",

@@ -70,7 +70,7 @@ fn decide(call: &Call, parameters: &Parameters) -> Reply {
         Some("approve") => approve(call, &settings, parameters, to),
         _ if settings.auto_approve => approve(call, &settings, parameters, to),
         _ => {
-            let page = consent_page(call.profile, parameters, user_of(&settings, parameters));
+            let page = consent_page(call, parameters, user_of(&settings, parameters));
             whole(200, "text/html; charset=utf-8", page)
         }
     }
@@ -165,8 +165,8 @@ fn send_back(call: &Call, settings: &Settings, parameters: &Parameters, mut to: 
     with_header(redirect(302, to.as_str()), "cache-control", "no-store")
 }
 
-fn consent_page(profile: Profile, parameters: &Parameters, user: &str) -> String {
-    let name = profile.name();
+fn consent_page(call: &Call, parameters: &Parameters, user: &str) -> String {
+    let (name, path) = (call.profile.name(), &call.path);
     let user = escaped(user);
     let form = |decision: &str, label: &str, question: &str| {
         let fields: String = parameters
@@ -179,9 +179,9 @@ fn consent_page(profile: Profile, parameters: &Parameters, user: &str) -> String
             })
             .collect();
         let link = parameters.to_query(&[("decision", decision)]);
-        let link = escaped(&format!("/{name}/authorize?{link}"));
+        let link = escaped(&format!("{path}?{link}"));
         format!(
-            "<form id=\"{decision}\" method=\"get\" action=\"/{name}/authorize\">{fields}{question}\
+            "<form id=\"{decision}\" method=\"get\" action=\"{path}\">{fields}{question}\
              <button type=\"submit\">{label}</button></form>\
              <p><a href=\"{link}\">{label}</a></p>\n"
         )

@@ -1,4 +1,5 @@
-//! The simulator as a program: prints its URL as one line of JSON, runs until it is told to stop.
+//! The simulator as a program: prints its URL as one line of JSON (and where the real host names are
+//! played), runs until it is told to stop.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -10,7 +11,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{Options, Profile, Settings, TlsIdentity, start};
+use crate::{HOSTS, Options, Profile, Settings, TlsIdentity, start};
 
 const AFTER_HELP: &str = "\
 While it runs:
@@ -38,6 +39,12 @@ struct Arguments {
     /// The certificate's private key (PEM).
     #[arg(long, requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
+    /// Also play all companies behind their real host names, e.g. https://api.github.com/user, over HTTPS at this address.
+    #[arg(long, requires = "hosts_ca", value_name = "ADDRESS")]
+    hosts_listen: Option<SocketAddr>,
+    /// Where to write the certificate of the authority behind those (PEM).
+    #[arg(long, requires = "hosts_listen", value_name = "FILE")]
+    hosts_ca: Option<PathBuf>,
 }
 
 /// Runs the program with its arguments, the first one being its own name.
@@ -60,8 +67,17 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn serve(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let authority_file = arguments.hosts_ca.clone();
     let simulator = start(options(arguments)?).await?;
-    println!("{}", json!({"url": simulator.url()}));
+    let mut line = json!({"url": simulator.url()});
+    if let (Some(file), Some(pem), Some(address)) =
+        (authority_file, simulator.hosts_authority(), simulator.hosts_address())
+    {
+        std::fs::write(&file, pem)?;
+        let names: Vec<&str> = HOSTS.iter().map(|host| host.name).collect();
+        line["hosts"] = json!({"address": address, "ca": file, "names": names});
+    }
+    println!("{line}");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -82,7 +98,7 @@ fn options(arguments: Arguments) -> Result<Options, Box<dyn Error>> {
     for assignment in &arguments.set {
         apply(&mut settings, assignment).map_err(|why| format!("--set {assignment}: {why}"))?;
     }
-    Ok(Options { listen: arguments.listen, tls, settings })
+    Ok(Options { listen: arguments.listen, tls, hosts: arguments.hosts_listen, settings })
 }
 
 /// Applies one `profile.setting=value`. A value that is not JSON is a string.

@@ -15,8 +15,8 @@
 //!   `rotation` holds the rules by which refresh tokens live and die.
 //! * `server` — accepts connections and sends each request to its endpoint:
 //!   `authorize`, `token` (with `credentials`, `token_reply`, `id_token`), `revoke`, `userinfo`,
-//!   `api` (with `api_refusal`, `answers`, `notion`, `tools`), `control`.
-//!   `user` says how users appear there.
+//!   `api` (with `api_refusal`, `answers`, `notion`, `slack`, `tools`), `control`.
+//!   `user` says how users appear there; `hosts` — the companies behind their real host names.
 //! * `calls` — which calls reached the APIs, and with whose token ([`ApiCall`]); `mark` — how a
 //!   test finds its own among them.
 //! * `faults` — which misbehaviour is due ([`Fault`]); `misbehave` — doing it;
@@ -44,6 +44,9 @@ mod connection;
 mod control;
 mod credentials;
 mod faults;
+mod gitlab;
+mod google;
+mod hosts;
 mod id_token;
 mod jwt;
 pub mod leaks;
@@ -60,6 +63,7 @@ mod rotation;
 mod server;
 mod settings;
 mod simulator;
+mod slack;
 mod state;
 mod token;
 mod token_reply;
@@ -69,6 +73,7 @@ mod userinfo;
 
 pub use calls::ApiCall;
 pub use faults::{Endpoint, Fault, FaultKind};
+pub use hosts::{HOSTS, RealHost};
 pub use ledger::{AccessToken, Counters, Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger, RefreshToken};
 pub use profile::Profile;
 pub use settings::{ClientAuth, IdTokenAlg, IdTokenTamper, RequestFormat, Reuse, Rotation, Settings};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use memchr::memmem;
 
 use crate::state::Shared;
@@ -64,9 +65,12 @@ fn end_of_mark(text: &[u8], start: usize) -> usize {
     after + length.min(LONGEST)
 }
 
+/// A request's body, as it comes or read already.
+pub(crate) type SearchedInner = UnsyncBoxBody<Bytes, hyper::Error>;
+
 /// A request's body, searched for the call's mark as it is read.
 pub(crate) struct SearchedBody {
-    inner: Incoming,
+    inner: SearchedInner,
     search: Option<Search>,
     shared: Arc<Shared>,
     number: u64,
@@ -74,7 +78,7 @@ pub(crate) struct SearchedBody {
 
 impl SearchedBody {
     /// The body of the call that was written down under `number`.
-    pub(crate) fn new(inner: Incoming, shared: &Arc<Shared>, number: u64) -> SearchedBody {
+    pub(crate) fn new(inner: SearchedInner, shared: &Arc<Shared>, number: u64) -> SearchedBody {
         let known = shared.lock().calls.get(number).is_some_and(|call| call.marker.is_some());
         let search = (!known).then(Search::default);
         SearchedBody { inner, search, shared: Arc::clone(shared), number }

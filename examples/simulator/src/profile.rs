@@ -25,13 +25,15 @@ pub enum Profile {
     Notion,
     /// GitLab: a refresh repeats the redirect URI and kills the earlier access token.
     Gitlab,
+    /// Slack: failures have status 200 and `ok: false`, and the token may also stand in a form field.
+    Slack,
     /// Plain RFC 6749, to be bent by settings.
     Generic,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Profile; 8] = [
+    pub const ALL: [Profile; 9] = [
         Profile::Quickbooks,
         Profile::Github,
         Profile::GithubOauthApp,
@@ -39,6 +41,7 @@ impl Profile {
         Profile::Google,
         Profile::Notion,
         Profile::Gitlab,
+        Profile::Slack,
         Profile::Generic,
     ];
 
@@ -52,6 +55,7 @@ impl Profile {
             Profile::Google => "google",
             Profile::Notion => "notion",
             Profile::Gitlab => "gitlab",
+            Profile::Slack => "slack",
             Profile::Generic => "generic",
         }
     }
@@ -70,7 +74,7 @@ impl Profile {
     pub(crate) fn has_openid(self) -> bool {
         match self {
             Profile::Google | Profile::Microsoft | Profile::Quickbooks | Profile::Gitlab | Profile::Generic => true,
-            Profile::Github | Profile::GithubOauthApp | Profile::Notion => false,
+            Profile::Github | Profile::GithubOauthApp | Profile::Notion | Profile::Slack => false,
         }
     }
 
@@ -82,6 +86,7 @@ impl Profile {
             Profile::Google => format!("ya29.{}", random::characters(160)),
             Profile::Notion => format!("ntn_{}", alphanumeric(46)),
             Profile::Gitlab => random::hex_digits(64),
+            Profile::Slack => format!("xoxb-{}", alphanumeric(50)),
             Profile::Quickbooks | Profile::Microsoft => random::characters(400),
             Profile::Generic => random::characters(43),
         }
@@ -96,6 +101,7 @@ impl Profile {
             Profile::Quickbooks => format!("AB11{}", alphanumeric(46)),
             Profile::Microsoft => format!("0.A{}", random::characters(300)),
             Profile::Gitlab => random::hex_digits(64),
+            Profile::Slack => format!("xoxe-1-{}", alphanumeric(140)),
             Profile::Generic => random::characters(43),
         }
     }

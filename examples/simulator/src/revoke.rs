@@ -4,6 +4,7 @@ use hyper::body::Incoming;
 use hyper::{HeaderMap, Method, Request};
 use serde_json::json;
 
+use crate::api;
 use crate::clock;
 use crate::credentials;
 use crate::faults::{Endpoint, FaultKind};
@@ -54,7 +55,7 @@ fn commit(call: &Call, method: &Method, headers: &HeaderMap, parameters: &Parame
     let mut state = call.shared.lock();
     let settings = state.settings(profile);
     let wanted = match (profile, settings.client_auth) {
-        (Profile::Google, _) | (_, ClientAuth::None) => None,
+        (Profile::Google | Profile::Slack, _) | (_, ClientAuth::None) => None,
         _ => Some(ClientAuth::BasicOrBody),
     };
     let refused = wanted.and_then(|wanted| credentials::check(&settings, wanted, headers, parameters).err());
@@ -63,7 +64,9 @@ fn commit(call: &Call, method: &Method, headers: &HeaderMap, parameters: &Parame
         drop(state);
         return token_reply::error(profile, headers, "invalid_client", Some(&why), Some(401));
     }
-    let presented = parameters.get("token").or(parameters.get("access_token"));
+    // Slack takes the token as it does for any other method.
+    let bearer = if profile == Profile::Slack { api::bearer(profile, headers) } else { None };
+    let presented = parameters.get("token").or(parameters.get("access_token")).or(bearer.as_deref());
     let known = state.profile(profile);
     let grant = presented.and_then(|token| known.grant_of(token));
     let Some(grant) = grant.map(|index| &mut known.ledger.grants[index]) else {
@@ -77,6 +80,7 @@ fn commit(call: &Call, method: &Method, headers: &HeaderMap, parameters: &Parame
     state.event(profile, "revoked", Some(&id), "by the client");
     match method {
         &Method::DELETE => empty(204),
+        _ if profile == Profile::Slack => json_reply(200, &json!({"ok": true, "revoked": true})),
         _ => json_reply(200, &json!({})),
     }
 }
@@ -89,6 +93,7 @@ fn unknown_token(profile: Profile, headers: &HeaderMap) -> Reply {
             let why = Some("Token expired or revoked");
             token_reply::error(profile, headers, "invalid_token", why, Some(400))
         }
+        Profile::Slack => json_reply(200, &json!({"ok": false, "error": "invalid_auth"})),
         _ => json_reply(200, &json!({})),
     }
 }

@@ -22,7 +22,7 @@ use crate::profile::Profile;
 use crate::reply::{Reply, drain, json as json_reply, watched};
 use crate::settings::Settings;
 use crate::state::Shared;
-use crate::{api, authorize, clock, control, revoke, token, userinfo};
+use crate::{api, authorize, clock, control, hosts, revoke, token, userinfo};
 
 /// What endpoints know about a request besides itself.
 #[derive(Clone)]
@@ -32,12 +32,30 @@ pub(crate) struct Call {
     pub(crate) cutter: Cutter,
     /// Scheme and authority that the client used.
     pub(crate) origin: String,
+    /// What stands between that and the paths of the API.
+    pub(crate) api_base: String,
+    /// The path that the client used.
+    pub(crate) path: String,
+    /// What the real company calls itself, where it is played under its real name.
+    pub(crate) official: Option<&'static str>,
+}
+
+/// What a request is for.
+pub(crate) enum Asked {
+    /// An endpoint of a company: its name, or `api/...`.
+    Of(Profile, String),
+    /// The simulator itself.
+    Control(String),
+    /// Nothing that there is.
+    Nothing,
+    /// A host that is not played.
+    Misdirected,
 }
 
 impl Call {
     /// What the profile calls itself.
     pub(crate) fn issuer(&self, settings: &Settings) -> String {
-        let own = || format!("{}/{}", self.origin, self.profile.name());
+        let own = || self.official.map_or_else(|| format!("{}/{}", self.origin, self.profile.name()), str::to_owned);
         settings.issuer.clone().unwrap_or_else(own)
     }
 }
@@ -48,6 +66,8 @@ pub(crate) struct Server {
     pub(crate) shared: Arc<Shared>,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) address: SocketAddr,
+    /// Whether the host says which company is meant, and paths are the company's own.
+    pub(crate) by_host: bool,
 }
 
 impl Server {
@@ -98,17 +118,24 @@ impl Server {
     }
 
     async fn answer(self, cutter: Cutter, request: Request<Incoming>) -> Reply {
-        let path = request.uri().path().trim_start_matches('/').to_owned();
-        let (first, rest) = path.split_once('/').unwrap_or((&path, ""));
-        if first == "control" {
-            return control::answer(&self.shared, rest, request).await;
-        }
-        let Some(profile) = Profile::from_name(first) else {
-            return not_found(request).await;
+        let asked = if self.by_host { hosts::asked(&request) } else { by_path(&request) };
+        let (profile, rest) = match asked {
+            Asked::Control(rest) => return control::answer(&self.shared, &rest, request).await,
+            Asked::Nothing => return not_found(request).await,
+            Asked::Misdirected => return misdirected(request).await,
+            Asked::Of(profile, rest) => (profile, rest),
         };
-        let call = Call { origin: self.origin(&request), shared: self.shared, profile, cutter };
+        let call = Call {
+            origin: self.origin(&request),
+            api_base: if self.by_host { String::new() } else { format!("/{}/api", profile.name()) },
+            path: request.uri().path().to_owned(),
+            official: self.by_host.then(|| hosts::issuer(profile)).flatten(),
+            shared: self.shared,
+            profile,
+            cutter,
+        };
         let method = request.method().clone();
-        match (&method, rest) {
+        match (&method, rest.as_str()) {
             (&Method::GET, "authorize") => {
                 let query = request.uri().query().unwrap_or_default().to_owned();
                 authorize::answer(call, &query).await
@@ -119,8 +146,8 @@ impl Server {
                 drain(request.into_body()).await;
                 json_reply(200, &call.shared.keys.set())
             }
-            _ if userinfo::is_asked(profile, &method, rest) => userinfo::answer(call, request).await,
-            _ if revoke::is_github_revocation(profile, &method, rest) => revoke::answer(call, request).await,
+            _ if userinfo::is_asked(profile, &method, &rest) => userinfo::answer(call, request).await,
+            _ if revoke::is_github_revocation(profile, &method, &rest) => revoke::answer(call, request).await,
             _ => match rest.strip_prefix("api") {
                 Some(path) if path.is_empty() || path.starts_with('/') => api::answer(call, path, request).await,
                 _ => not_found(request).await,
@@ -138,7 +165,24 @@ impl Server {
     }
 }
 
+/// What a request is for: the first segment names the company, the rest the endpoint or `api/...`.
+fn by_path(request: &Request<Incoming>) -> Asked {
+    let path = request.uri().path().trim_start_matches('/');
+    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+    match (first, Profile::from_name(first)) {
+        ("control", _) => Asked::Control(rest.to_owned()),
+        (_, Some(profile)) => Asked::Of(profile, rest.to_owned()),
+        (_, None) => Asked::Nothing,
+    }
+}
+
 async fn not_found(request: Request<Incoming>) -> Reply {
     drain(request.into_body()).await;
     json_reply(404, &json!({"error": "the simulator has nothing here"}))
+}
+
+/// RFC 9110 section 15.5.20.
+async fn misdirected(request: Request<Incoming>) -> Reply {
+    drain(request.into_body()).await;
+    json_reply(421, &json!({"error": "the simulator does not play this host"}))
 }

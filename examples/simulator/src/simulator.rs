@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::calls::ApiCall;
 use crate::control;
 use crate::faults::Fault;
+use crate::hosts::Authority;
 use crate::ledger::{Counters, IssuedValues, LedgerSnapshot, ProfileLedger};
 use crate::profile::Profile;
 use crate::rotation;
@@ -29,6 +30,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Serve HTTPS with this identity. Default: plain HTTP.
     pub tls: Option<TlsIdentity>,
+    /// Also play the companies behind their real host names ([`HOSTS`](crate::HOSTS)), over HTTPS at this address.
+    pub hosts: Option<SocketAddr>,
     /// Settings other than [`Settings::of`], by profile name.
     pub settings: Vec<(String, Settings)>,
 }
@@ -44,7 +47,7 @@ pub struct TlsIdentity {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls: None, settings: Vec::new() }
+        Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls: None, hosts: None, settings: Vec::new() }
     }
 }
 
@@ -53,6 +56,14 @@ pub struct Simulator {
     shared: Arc<Shared>,
     address: SocketAddr,
     scheme: &'static str,
+    serving: JoinHandle<()>,
+    hosts: Option<ServedHosts>,
+}
+
+/// The companies behind their real host names.
+struct ServedHosts {
+    address: SocketAddr,
+    authority_pem: String,
     serving: JoinHandle<()>,
 }
 
@@ -71,9 +82,23 @@ pub async fn start(options: Options) -> io::Result<Simulator> {
     let listener = TcpListener::bind(options.listen).await?;
     let address = listener.local_addr()?;
     let shared = Shared::new(initial);
-    let server = Server { shared: Arc::clone(&shared), tls, address };
+    let hosts = match options.hosts {
+        Some(address) => Some(serve_hosts(&shared, address).await?),
+        None => None,
+    };
+    let server = Server { shared: Arc::clone(&shared), tls, address, by_host: false };
     let serving = tokio::spawn(server.run(listener));
-    Ok(Simulator { shared, address, scheme, serving })
+    Ok(Simulator { shared, address, scheme, serving, hosts })
+}
+
+async fn serve_hosts(shared: &Arc<Shared>, address: SocketAddr) -> io::Result<ServedHosts> {
+    let authority = Authority::new().map_err(io::Error::other)?;
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let tls = Some(TlsAcceptor::from(authority.serving));
+    let server = Server { shared: Arc::clone(shared), tls, address, by_host: true };
+    let serving = tokio::spawn(server.run(listener));
+    Ok(ServedHosts { address, authority_pem: authority.certificate_pem, serving })
 }
 
 impl Simulator {
@@ -85,6 +110,16 @@ impl Simulator {
     /// Its root URL, e.g. `http://127.0.0.1:4000`; profiles are below.
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Where the companies are behind their real host names, if they are played.
+    pub fn hosts_address(&self) -> Option<SocketAddr> {
+        self.hosts.as_ref().map(|hosts| hosts.address)
+    }
+
+    /// The certificate of the authority behind those, in PEM.
+    pub fn hosts_authority(&self) -> Option<&str> {
+        self.hosts.as_ref().map(|hosts| hosts.authority_pem.as_str())
     }
 
     /// Everything that happened so far.
@@ -234,12 +269,19 @@ impl Simulator {
         self.serving.abort();
         // Aborted on purpose; this waits until the port is free.
         let _ = (&mut self.serving).await;
+        if let Some(hosts) = &mut self.hosts {
+            hosts.serving.abort();
+            let _ = (&mut hosts.serving).await;
+        }
     }
 }
 
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.serving.abort();
+        if let Some(hosts) = &self.hosts {
+            hosts.serving.abort();
+        }
     }
 }
 

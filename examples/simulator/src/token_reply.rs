@@ -13,6 +13,7 @@ use crate::reply::{self, Reply, whole, with_header};
 use crate::rotation::Issued;
 use crate::server::Call;
 use crate::settings::Settings;
+use crate::slack;
 use crate::state::Delivery;
 use crate::user;
 
@@ -110,6 +111,18 @@ fn fields(profile: Profile, settings: &Settings, headers: &HeaderMap, issued: &I
             set("scope", json!(issued.scope));
             set("created_at", json!(clock::now_ms() / 1000));
         }
+        Profile::Slack => {
+            set("ok", json!(true));
+            set("scope", json!(scopes(issued).join(",")));
+            set("bot_user_id", json!(slack::id('B', &issued.grant_id)));
+            set("app_id", json!("A0SIMULATED"));
+            set("team", json!({"id": issued.realm, "name": "Simulated workspace"}));
+            set("enterprise", Value::Null);
+            set("is_enterprise_install", json!(false));
+            if issued.sign_in.is_some() && issued.of_user.is_none() {
+                set("authed_user", json!({"id": slack::id('U', &issued.user)}));
+            }
+        }
         Profile::Generic => {
             if !issued.scope.is_empty() {
                 set("scope", json!(issued.scope));
@@ -121,6 +134,7 @@ fn fields(profile: Profile, settings: &Settings, headers: &HeaderMap, issued: &I
 
 fn token_type(profile: Profile) -> &'static str {
     match profile {
+        Profile::Slack => "bot",
         Profile::Quickbooks | Profile::Github | Profile::GithubOauthApp | Profile::Notion => "bearer",
         Profile::Microsoft | Profile::Google | Profile::Gitlab | Profile::Generic => "Bearer",
     }
@@ -133,7 +147,13 @@ fn scopes(issued: &Issued) -> Vec<&str> {
 /// A refusal with the company's own code and status.
 pub(crate) fn refusal(profile: Profile, headers: &HeaderMap, refusal: &Refusal) -> Reply {
     let github = profile.is_github();
+    let slack = profile == Profile::Slack;
     let code = match refusal.kind {
+        RefusalKind::InvalidClient if slack => "bad_client_secret",
+        RefusalKind::UnsupportedGrantType if slack => "invalid_grant_type",
+        RefusalKind::BadCode if slack => "invalid_code",
+        RefusalKind::RedirectMismatch if slack => "bad_redirect_uri",
+        RefusalKind::BadRefreshToken if slack => "invalid_refresh_token",
         RefusalKind::InvalidClient if github => "incorrect_client_credentials",
         RefusalKind::InvalidClient => "invalid_client",
         RefusalKind::InvalidRequest => "invalid_request",
@@ -176,6 +196,9 @@ pub(crate) fn error(
             set("error_description", json!(described));
             set("error_uri", json!("https://docs.github.com/apps"));
         }
+        Profile::Slack => {
+            set("ok", json!(false));
+        }
         Profile::Notion => {
             set("error_description", json!(described));
             set("request_id", json!(random::uuid()));
@@ -185,7 +208,7 @@ pub(crate) fn error(
         }
     }
     let usual = match code {
-        _ if profile.is_github() => 200,
+        _ if profile.is_github() || profile == Profile::Slack => 200,
         "invalid_client" => 401,
         "temporarily_unavailable" => 503,
         "server_error" => 500,

@@ -27,6 +27,7 @@ pub(crate) fn wanted(admitted: &Admitted) -> Option<String> {
     let prefix = match admitted.call.profile {
         Profile::Quickbooks => realm.as_str(),
         Profile::Notion => "/v1",
+        Profile::Slack => "/api",
         Profile::Gitlab => "/api/v4",
         Profile::Microsoft => "/v1.0",
         _ => "",

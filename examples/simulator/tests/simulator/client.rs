@@ -67,8 +67,9 @@ pub async fn exchange(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
-    let mut head = format!("{method} {target} HTTP/1.1\r\nhost: simulator.test\r\nconnection: close\r\n");
-    for (name, value) in headers {
+    let host = headers.iter().find(|(name, _)| *name == "host").map_or("simulator.test", |(_, host)| host);
+    let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+    for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
         head += &format!("{name}: {value}\r\n");
     }
     head += &format!("content-length: {}\r\n\r\n", body.len());
