@@ -1,6 +1,6 @@
 //! Which addresses a URL that somebody else chose may lead to, and whose request it is behind proxies.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -84,6 +84,26 @@ impl JsonSchema for Network {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "format": "sidekey-network" })
+    }
+}
+
+/// An address and a port, as people write them in TOML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressText(pub SocketAddr);
+
+impl<'de> Deserialize<'de> for AddressText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for AddressText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AddressText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "sidekey-address" })
     }
 }
 

@@ -48,6 +48,19 @@ pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Replaces a file (0600) as a whole; on the disk when it returns.
+pub fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Opens, or creates (0600), a file that is ours alone.
 pub fn open_private(path: &Path) -> io::Result<File> {
     open_ours(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))

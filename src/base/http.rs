@@ -5,17 +5,28 @@
 //! lost reply), and caps what it reads.
 
 use std::error::Error as _;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::Bytes;
+use http::header::{ACCEPT, HOST, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 use zeroize::Zeroizing;
 
 use crate::base::address::AllowedDestinations;
+use crate::base::outbound::{Outbound, Way, roots};
+use crate::base::resolver;
 use crate::base::safe_url::SafeUrl;
 
 /// A request to a provider. Its body may hold secrets, so it has no `Debug`.
@@ -86,132 +97,165 @@ impl Default for Limits {
 
 /// [`HttpClient`] over the network.
 pub struct NetworkClient {
-    client: reqwest::Client,
     limits: Limits,
-    destinations: Option<AllowedDestinations>,
+    reach: Reach,
+    tls: OnceLock<TlsConnector>,
+}
+
+/// What a client may connect to.
+enum Reach {
+    /// Providers, along the ways that lead to them.
+    Providers(Arc<Outbound>),
+    /// Hosts that somebody else chose, at allowed addresses.
+    Guarded { destinations: AllowedDestinations, roots: RootCertStore },
 }
 
 impl NetworkClient {
-    /// A client that trusts the system's roots and `extra_roots`.
-    pub fn new(limits: Limits, extra_roots: &[CertificateDer<'static>]) -> Result<Self, String> {
-        Self::build(limits, extra_roots, None)
+    /// A client for providers.
+    pub fn new(limits: Limits, outbound: Arc<Outbound>) -> Self {
+        Self { limits, reach: Reach::Providers(outbound), tls: OnceLock::new() }
     }
 
     /// A client for URLs that somebody else chose: it connects to `destinations` only, and to the very address that was
-    /// found allowed, so that a name which changes its address meanwhile leads nowhere else.
+    /// found allowed, so that a name which changes its address meanwhile leads nowhere else. It trusts the system's roots
+    /// and `extra_roots`.
     pub fn guarded(
         limits: Limits,
         extra_roots: &[CertificateDer<'static>],
         destinations: AllowedDestinations,
     ) -> Result<Self, String> {
-        Self::build(limits, extra_roots, Some(destinations))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the adapter that the others are to use")]
-    fn build(
-        limits: Limits,
-        extra_roots: &[CertificateDer<'static>],
-        destinations: Option<AllowedDestinations>,
-    ) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(system.certs);
+        roots.add_parsable_certificates(roots::of_system());
         roots.add_parsable_certificates(extra_roots.iter().cloned());
         if roots.is_empty() {
             return Err("no root certificates on this machine; install the package `ca-certificates`".to_owned());
         }
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut builder = reqwest::Client::builder();
-        if let Some(destinations) = &destinations {
-            builder = builder.dns_resolver(Arc::new(GuardedResolver(destinations.clone())));
-        }
-        let client = builder
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(0)
-            .http1_only()
-            .no_proxy()
-            .referer(false)
-            .user_agent(concat!("sidekey/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(limits.connect)
-            .timeout(limits.total)
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self { client, limits, destinations })
+        Ok(Self { limits, reach: Reach::Guarded { destinations, roots }, tls: OnceLock::new() })
     }
 
-    /// A host that is an address is never resolved, so it is judged here.
-    fn check_literal(&self, url: &SafeUrl) -> Result<(), HttpError> {
-        let address = match url.url().host() {
-            Some(url::Host::Ipv4(address)) => std::net::IpAddr::from(address),
-            Some(url::Host::Ipv6(address)) => std::net::IpAddr::from(address),
-            _ => return Ok(()),
+    /// A fresh connection, ready for a request.
+    async fn connect(&self, url: &SafeUrl) -> Result<Box<dyn Connection>, String> {
+        let way = match &self.reach {
+            Reach::Providers(outbound) => outbound.way_to(url).await.map_err(|error| error.to_string())?,
+            Reach::Guarded { destinations, .. } => Way::Direct(allowed(url, destinations).await?),
         };
-        match &self.destinations {
-            Some(destinations) if !destinations.allow(address) => Err(HttpError::NotSent(FORBIDDEN.to_owned())),
-            _ => Ok(()),
+        let stream = way.open(self.limits.connect).await?;
+        if !url.is_https() {
+            return Ok(Box::new(stream));
         }
+        let host = url.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
+        let stream = self.tls()?.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
+        Ok(Box::new(stream))
+    }
+
+    fn tls(&self) -> Result<TlsConnector, String> {
+        if let Some(tls) = self.tls.get() {
+            return Ok(tls.clone());
+        }
+        let roots = match &self.reach {
+            Reach::Providers(outbound) => outbound.root_store(),
+            Reach::Guarded { roots, .. } => roots.clone(),
+        };
+        let mut config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| error.to_string())?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // An exchange has a connection of its own, and nothing of an earlier one.
+        config.resumption = Resumption::disabled();
+        Ok(self.tls.get_or_init(|| TlsConnector::from(Arc::new(config))).clone())
+    }
+
+    /// Once `sent` is set, the provider may have got the request.
+    async fn exchange(&self, request: Request, sent: &mut bool) -> Result<Response, HttpError> {
+        let request_url = request.url.clone();
+        let connecting = tokio::time::timeout(self.limits.connect, self.connect(&request_url)).await;
+        let stream =
+            connecting.unwrap_or_else(|_| Err("timed out while connecting".to_owned())).map_err(HttpError::NotSent)?;
+        let message = message(request).map_err(HttpError::NotSent)?;
+        let shaken = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = shaken.map_err(|error| HttpError::NotSent(explained(&error)))?;
+        // Ends with this exchange, however that ends.
+        let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
+        *sent = true;
+        let reply = sender.send_request(message).await.map_err(|error| HttpError::Ambiguous(explained(&error)))?;
+        let (parts, mut body) = reply.into_parts();
+        let mut read = Zeroizing::new(Vec::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| HttpError::Ambiguous(explained(&error)))?;
+            let Some(chunk) = frame.data_ref() else { continue };
+            if read.len() + chunk.len() > self.limits.body {
+                return Err(HttpError::Ambiguous(format!("the reply is larger than {} bytes", self.limits.body)));
+            }
+            read.extend_from_slice(chunk);
+        }
+        Ok(Response { status: parts.status, headers: parts.headers, body: read })
     }
 }
+
+/// What a request travels on.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 const FORBIDDEN: &str = "the address is not one of the public Internet";
 
-/// Names to addresses, but only to allowed ones: if any is forbidden, none is used.
-struct GuardedResolver(AllowedDestinations);
-
-impl reqwest::dns::Resolve for GuardedResolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let destinations = self.0.clone();
-        Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| !destinations.allow(address.ip())) {
-                return Err(FORBIDDEN.into());
-            }
-            Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
-        })
+/// The addresses of a host that somebody else chose; if any is forbidden, none is used.
+async fn allowed(url: &SafeUrl, destinations: &AllowedDestinations) -> Result<Arc<[SocketAddr]>, String> {
+    let addresses: Arc<[SocketAddr]> = match resolver::literal(url.host(), url.port()) {
+        Some(address) => Arc::new([address]),
+        None => {
+            let found = tokio::net::lookup_host((url.host(), url.port())).await;
+            found.map_err(|error| error.to_string())?.collect()
+        }
+    };
+    if addresses.iter().any(|address| !destinations.allow(address.ip())) {
+        return Err(FORBIDDEN.to_owned());
     }
+    Ok(addresses)
 }
+
+/// The request as it goes out.
+fn message(request: Request) -> Result<http::Request<Full<Bytes>>, String> {
+    let Request { method, url, headers, body } = request;
+    let target = &url.url()[url::Position::BeforePath..url::Position::AfterQuery];
+    let mut message = http::Request::new(Full::new(Bytes::copy_from_slice(&body)));
+    *message.method_mut() = method;
+    *message.uri_mut() = target.parse().map_err(|_| "the URL is no request target".to_owned())?;
+    *message.headers_mut() = headers;
+    let host = HeaderValue::from_str(&url.authority()).map_err(|error| error.to_string())?;
+    message.headers_mut().insert(HOST, host);
+    message.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+    message.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    Ok(message)
+}
+
+const AGENT: &str = concat!("sidekey/", env!("CARGO_PKG_VERSION"));
 
 #[async_trait]
 impl HttpClient for NetworkClient {
     async fn send(&self, request: Request) -> Result<Response, HttpError> {
-        self.check_literal(&request.url)?;
-        let mut reply = self
-            .client
-            .request(request.method, request.url.url().clone())
-            .headers(request.headers)
-            .body(request.body.to_vec())
-            .send()
-            .await
-            .map_err(classify)?;
-        let (status, headers) = (reply.status(), std::mem::take(reply.headers_mut()));
-        let mut body = BytesMut::new();
-        while let Some(chunk) = reply.chunk().await.map_err(classify)? {
-            if body.len() + chunk.len() > self.limits.body {
-                return Err(HttpError::Ambiguous(format!("the reply is larger than {} bytes", self.limits.body)));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Response { status, headers, body: Zeroizing::new(body.to_vec()) })
+        let mut sent = false;
+        let exchanged = tokio::time::timeout(self.limits.total, self.exchange(request, &mut sent)).await;
+        exchanged.unwrap_or_else(|_| {
+            let why = "timed out".to_owned();
+            Err(if sent { HttpError::Ambiguous(why) } else { HttpError::NotSent(why) })
+        })
     }
 }
 
-/// Only a failure to connect (which includes TLS) proves that nothing was sent. The URL is left out of the message: its
-/// query may hold a secret.
-fn classify(error: reqwest::Error) -> HttpError {
-    let error = error.without_url();
+/// What hyper says, with its causes. It never names the URL: its query may hold a secret.
+fn explained(error: &hyper::Error) -> String {
     let mut why = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         why = format!("{why}: {inner}");
         cause = inner.source();
     }
-    if error.is_connect() { HttpError::NotSent(why) } else { HttpError::Ambiguous(why) }
+    why
 }
 
 #[cfg(test)]
@@ -220,10 +264,11 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::base::outbound::OutboundSettings;
 
     fn client() -> NetworkClient {
         let limits = Limits { connect: Duration::from_millis(300), total: Duration::from_millis(600), body: 64 };
-        NetworkClient::new(limits, &[]).expect("a client")
+        NetworkClient::new(limits, Arc::new(Outbound::of_tests(OutboundSettings::default(), &[])))
     }
 
     fn get(port: u16) -> Request {

@@ -157,8 +157,8 @@ fn is_plain(code: &str) -> bool {
 
 fn granted(entry: &Entry, exchange: Exchange<'_>, body: &Value, now: Timestamp) -> Result<TokenReply, String> {
     let declared = &entry.token.response;
-    let token_type = text(body, &declared.token_type).unwrap_or("bearer");
-    if !token_type.eq_ignore_ascii_case("bearer") {
+    let is_known = |found: &str| declared.token_types.iter().any(|known| known.eq_ignore_ascii_case(found));
+    if text(body, &declared.token_type).is_some_and(|found| !is_known(found)) {
         return Err("a token that is no bearer token".to_owned());
     }
     let grant = Grant { entry, exchange, body, now };

@@ -11,6 +11,8 @@ pub enum Failure {
     TimedOut,
     /// The other side does not prove who it is.
     Certificate,
+    /// The proxy on the way does not let us through.
+    Proxy,
     /// A mistake of ours.
     Internal,
     /// The other side is not there, or hung up.
@@ -30,6 +32,7 @@ impl Failure {
             | ErrorType::WriteTimedout
             | ErrorType::TLSHandshakeTimedout => Self::TimedOut,
             ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure | ErrorType::TLSWantX509Lookup => Self::Certificate,
+            ErrorType::ConnectProxyFailure => Self::Proxy,
             ErrorType::InternalError => Self::Internal,
             _ => Self::Unreachable,
         }
