@@ -6,8 +6,11 @@
 
 mod builtin;
 pub mod entry;
+mod hosts;
 pub mod load;
+pub mod place;
 pub mod provider;
+pub mod recipe;
 mod sense;
 pub mod template;
 

@@ -1,6 +1,7 @@
 //! Pure data and its transitions: who is connected to what, with which tokens, which handle stands for whom, and what an
 //! MCP client was granted by whom.
 
+pub mod access_policy;
 pub mod authorization;
 pub mod client;
 pub mod connection;
@@ -16,3 +17,4 @@ pub mod redirect_uri;
 pub mod scope;
 pub mod server;
 pub mod token_set;
+pub mod tunnel_host;

@@ -191,10 +191,13 @@ pub trait Store: Send + Sync {
     /// All handles with their digests.
     async fn handles(&self) -> Result<Vec<(Digest, HandleRecord)>, StoreError>;
 
+    /// Lets a handle work until then; `false` if there is none of this id that ends by itself and was not revoked.
+    async fn renew_handle(&self, id: String, expires_at: Timestamp) -> Result<bool, StoreError>;
+
     /// Revokes a handle; `false` if there is none of this id.
     async fn revoke_handle(&self, id: String, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// Removes links and flows that expired more than an hour ago.
+    /// Removes links and flows that expired more than an hour ago, and handles that did so thirty days ago.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// Whether the store can be read and written right now.

@@ -5,7 +5,9 @@
 
 mod api;
 mod authorize;
+mod handle;
 mod lifecycle;
+mod placement;
 mod token;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,9 @@ pub use api::{
     ApiCommon, ApiEntry, Credential, CredentialScheme, DeclaredHeaders, ExpirySignature, NotExpired, RateLimit,
 };
 pub use authorize::{Authorize, Capture, Pkce};
+pub use handle::{HandleLook, HandleShape};
 pub use lifecycle::{ErrorClass, ErrorRule, Errors, Lifetime, Lookup, Repetition, Reuse, Rotation, RotationModel};
+pub use placement::{BasicHalf, Fill, PlaceEntry};
 pub use token::{
     BodyFormat, Cascade, ClientAuthentication, Identity, IdentitySource, NamedToken, ReplyFormat, Token, TokenCall,
     TokenResponse, UserInfo,
@@ -77,6 +81,8 @@ pub struct Entry {
     /// What the errors of the token endpoint mean.
     #[serde(default)]
     pub errors: Errors,
+    /// What handles look like that stand in for the provider's tokens.
+    pub handle: Option<HandleLook>,
     /// What holds for all APIs of the provider.
     #[serde(default)]
     pub api: ApiCommon,

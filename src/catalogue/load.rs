@@ -142,6 +142,13 @@ impl Catalogue {
         Err(problems.into_iter().map(SelectError::Entry).collect())
     }
 
+    /// An entry's name, and those of the entries that it extends.
+    pub fn lineage(&self, name: &str) -> Vec<String> {
+        let documents = self.chain(name).unwrap_or_default();
+        let extended = documents.iter().filter_map(|document| document.value["extends"].as_str().map(str::to_owned));
+        std::iter::once(name.to_owned()).chain(extended).collect()
+    }
+
     /// The documents to lay over each other, the innermost first.
     fn chain(&self, name: &str) -> Result<Vec<&Document>, Vec<SelectError>> {
         let mut chain: Vec<&Document> = Vec::new();
@@ -409,6 +416,37 @@ mod tests {
         assert!(twice.contains("more_tokens[1].name: \"user\" stands there twice"), "{twice}");
         let misnamed = problem_of("[[token.response.more_tokens]]\nname = 'My Token'\naccess_token = '/a'\n");
         assert!(misnamed.contains("token.response.more_tokens[0].name: \"My Token\" is not 1 to 40"), "{misnamed}");
+    }
+
+    #[test]
+    fn places_and_fills_are_checked_where_they_stand() {
+        let text = "extends = 'quickbooks'\n[apis.quickbooks]\nplaces = [\n  { form = 'token' },\n  { form = 'a', json = '/a' },\n  \
+                    { quary = 'x' },\n]\nfill = { query = { realmid = 'realm' } }\n";
+        let (_, problems) = with_files(&[("quickbooks.toml", text)]);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].contains("6:5: apis.quickbooks.places[2].quary: is not a known key (did you mean `query`?)")
+        );
+        let (catalogue, problems) = with_files(&[("quickbooks.toml", &text.replace("{ quary = 'x' },", ""))]);
+        assert_eq!(problems, Vec::<String>::new());
+        let problems = select(&catalogue, "quickbooks").expect_err("wrong");
+        assert!(problems[0].contains("5:3: apis.quickbooks.places[1]: is not one place"), "{problems:?}");
+        assert!(problems[1].contains("apis.quickbooks.fill.query.realmid: \"realm\" is not captured"), "{problems:?}");
+    }
+
+    #[test]
+    fn handles_look_one_way() {
+        let problem_of = |look: &str| {
+            let (catalogue, _) = with_files(&[("google.toml", &format!("extends = 'google'\n[handle]\n{look}\n"))]);
+            select(&catalogue, "google").err().map(|problems| problems.join("; ")).unwrap_or_default()
+        };
+        assert_eq!(problem_of("prefix = 'ya29.a0'"), "");
+        assert!(problem_of("shape = 'jwt'").contains("handle: is not one look"));
+        assert!(problem_of("prefix = 'a b'").contains("3:10: handle.prefix: \"a b\" cannot stand before a handle"));
+        assert!(problem_of("prefix = 'sidekey_h_'").contains("by which handles are recognized"));
+        let of = |name: &str| crate::catalogue::provider::tests::provider(name).handle_prefix;
+        assert_eq!([of("google"), of("github"), of("gitlab")], ["ya29.", "ghu_", ""]);
+        assert!(of("microsoft").starts_with("eyJ"), "{}", of("microsoft"));
     }
 
     #[test]

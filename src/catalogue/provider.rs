@@ -6,8 +6,11 @@ use http::{HeaderName, HeaderValue};
 
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
-use crate::catalogue::entry::{ApiCommon, ApiEntry, Credential, DeclaredHeaders, Entry};
+use crate::catalogue::entry::{ApiCommon, ApiEntry, Credential, DeclaredHeaders, Entry, Fill, HandleShape};
+use crate::catalogue::place::{Fills, Place};
 use crate::catalogue::template::{self, Piece};
+use crate::model::access_policy::AccessPolicy;
+use crate::model::handle;
 use crate::model::names::{ProviderName, TokenName};
 
 /// A provider that subjects can connect to.
@@ -26,6 +29,10 @@ pub struct Provider {
     pub apis: Vec<Arc<Api>>,
     /// The access tokens that they use besides the first.
     pub further_tokens: Vec<FurtherToken>,
+    /// What handles begin with that stand in for this provider's tokens; empty where anything will do.
+    pub handle_prefix: String,
+    /// What the operator allows callers to do there.
+    pub policy: Option<AccessPolicy>,
 }
 
 /// A further access token of every grant at a provider.
@@ -53,6 +60,8 @@ pub struct Choice {
     pub scopes: Option<Vec<String>>,
     /// These APIs; else the entry's default one.
     pub apis: Option<Vec<String>>,
+    /// What handles begin with; else what the entry says.
+    pub handle_prefix: Option<String>,
 }
 
 impl Provider {
@@ -80,7 +89,32 @@ impl Provider {
             scopes.extend(api.scopes.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
         }
         let scopes = choice.scopes.clone().unwrap_or(scopes);
-        Ok(Self { name, entry, client, redirect_uri, scopes, apis, further_tokens })
+        let (key, handle_prefix) = match &choice.handle_prefix {
+            Some(chosen) => ("handle_prefix", chosen.clone()),
+            None => ("entry", declared_prefix(&entry)),
+        };
+        handle::check_prefix(&handle_prefix).map_err(|why| (key, why))?;
+        Ok(Self { name, entry, client, redirect_uri, scopes, apis, further_tokens, handle_prefix, policy: None })
+    }
+
+    /// Where the provider says who the user is, as an API of its own: called with the first access token as bearer.
+    pub fn userinfo_api(&self) -> Option<Api> {
+        let userinfo = self.entry.userinfo.as_ref()?;
+        let declared = ApiEntry {
+            display_name: None,
+            origin: userinfo.url.origin(),
+            base_path: String::new(),
+            origin_suffixes: Vec::new(),
+            paths: vec![userinfo.url.url().path().to_owned()],
+            encoded_slash_paths: Vec::new(),
+            scopes: Vec::new(),
+            credential: Some(Credential::default()),
+            places: Vec::new(),
+            fill: Fill::default(),
+            token: None,
+            headers: DeclaredHeaders::default(),
+        };
+        Api::prepare(&self.name, "userinfo", &declared, &self.entry).ok()
     }
 
     /// The scopes to name where one of the grant's tokens is asked for, `None` being the first; `None` if none need be named.
@@ -117,6 +151,17 @@ fn further_token(entry: &Entry, api: &ApiEntry, token: &str, found: &mut Vec<Fur
     Ok(())
 }
 
+/// What handles begin with, as the entry says. A JWT is for the API that is reached under the provider's own name.
+fn declared_prefix(entry: &Entry) -> String {
+    let Some(look) = &entry.handle else { return String::new() };
+    match look.shape {
+        Some(HandleShape::Jwt) => {
+            handle::jwt_prefix(entry.apis.get(&entry.default_api).map_or("", |api| api.origin.as_str()))
+        }
+        None => look.prefix.clone().unwrap_or_default(),
+    }
+}
+
 /// Our registration at a provider.
 #[derive(Debug)]
 pub struct Client {
@@ -144,6 +189,10 @@ pub struct Api {
     pub encoded_slash_paths: Vec<PathPrefix>,
     /// Where the token goes.
     pub credential: PreparedCredential,
+    /// Where else it may go.
+    pub places: Vec<Place>,
+    /// Where callers name captured values besides the path.
+    pub fill: Fills,
     /// What answers say about tokens.
     pub common: ApiCommon,
     /// Set, whatever the caller sent.
@@ -221,6 +270,8 @@ impl Api {
             paths: api.paths.iter().map(|path| PathPrefix::parse(path)).collect(),
             encoded_slash_paths: api.encoded_slash_paths.iter().map(|path| PathPrefix::parse(path)).collect(),
             credential: PreparedCredential { header: header_name(&declared.header)?, declared },
+            places: entry.api.places.iter().chain(&api.places).map(Place::prepare).collect::<Result<_, _>>()?,
+            fill: Fills::prepare([&entry.api.fill, &api.fill].into_iter())?,
             common: entry.api.clone(),
             always,
             default,

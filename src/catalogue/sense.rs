@@ -3,7 +3,9 @@
 use crate::base::duration::DurationText;
 use crate::base::toml_document::{Document, Problem, join};
 use crate::catalogue::entry::{Entry, RotationModel};
+use crate::catalogue::place::{Fills, Place};
 use crate::catalogue::template::variables;
+use crate::model::handle;
 use crate::model::names::TokenName;
 
 /// What a schema cannot say.
@@ -73,6 +75,8 @@ pub fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
             document.problem("post_connect", "look-ups after connecting are not carried out by this version yet"),
         );
     }
+    check_places(entry, document, &captured, &mut problems);
+    check_handle(entry, document, &mut problems);
     check_tokens(entry, document, &mut problems);
     if !entry.apis.contains_key(&entry.default_api) {
         let known: Vec<&String> = entry.apis.keys().collect();
@@ -82,6 +86,45 @@ pub fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
         problems.push(document.problem("token.client_authentication", "is empty; expected at least one way"));
     }
     problems
+}
+
+/// A handle looks one way.
+fn check_handle(entry: &Entry, document: &Document, problems: &mut Vec<Problem>) {
+    let Some(look) = &entry.handle else { return };
+    match &look.prefix {
+        Some(_) if look.shape.is_some() => {
+            problems.push(document.problem("handle", "is not one look: expected either prefix or shape"));
+        }
+        Some(prefix) => {
+            let problem = |why| document.problem("handle.prefix", why);
+            problems.extend(handle::check_prefix(prefix).err().map(problem));
+        }
+        None if look.shape.is_none() => {
+            problems.push(document.problem("handle", "is empty; expected prefix or shape"));
+        }
+        None => {}
+    }
+}
+
+/// A place is one thing, and what is filled in was captured.
+fn check_places(entry: &Entry, document: &Document, captured: &[String], problems: &mut Vec<Problem>) {
+    let of_apis = entry.apis.iter().map(|(name, api)| (join("apis", name), &api.places, &api.fill));
+    for (path, places, fill) in std::iter::once(("api".to_owned(), &entry.api.places, &entry.api.fill)).chain(of_apis) {
+        for (index, place) in places.iter().enumerate() {
+            if let Err(why) = Place::prepare(place) {
+                problems.push(document.problem(&format!("{path}.places[{index}]"), why));
+            }
+        }
+        if let Err(why) = Fills::prepare(std::iter::once(fill)) {
+            problems.push(document.problem(&format!("{path}.fill"), why));
+        }
+        for (kind, names) in [("query", &fill.query), ("header", &fill.header)] {
+            for (name, value) in names.iter().filter(|(_, value)| !captured.contains(value)) {
+                let message = format!("{value:?} is not captured; captured are {captured:?}");
+                problems.push(document.problem(&join(&format!("{path}.fill.{kind}"), name), message));
+            }
+        }
+    }
 }
 
 /// Every token that an API wants must come from somewhere, and each must be refreshed without a word to the others.

@@ -1,12 +1,13 @@
 //! The shape of `sidekey.toml`. The comments here are what the JSON schema and the reference table say.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::base::address::Network;
+use crate::base::address::{AddressText, Network};
 use crate::base::duration::DurationText;
 use crate::base::rate_limit::Rate;
 use crate::base::safe_url::SafeUrl;
@@ -21,6 +22,8 @@ pub struct ConfigFile {
     pub public_url: Option<SafeUrl>,
     /// A directory of further provider files; one of a bundled name replaces or changes that entry.
     pub provider_directory: Option<PathBuf>,
+    /// A directory of further recipes for `sidekey run`; one of a bundled name takes its place.
+    pub recipe_directory: Option<PathBuf>,
     /// Worker threads of the data plane; default: one per processor.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
@@ -88,19 +91,58 @@ pub struct TlsTable {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EgressTable {
-    /// Address and port.
-    #[schemars(extend("format" = "sidekey-address"))]
-    pub listen: String,
+    /// Address and port, or a list of them: further ones are for hosts that were led here (`127.0.0.1:443`).
+    pub listen: Addresses,
     /// The subject of callers that present no handle. Only for a listener on a loopback address: everybody who reaches
     /// it acts as this subject.
     pub subject: Option<String>,
     /// Further values of the `Host` header to accept (`host` or `host:port`); loopback names are always accepted.
     pub hosts: Vec<String>,
+    /// Hosts that are no provider's and to which callers may open tunnels all the same, which are passed on unseen:
+    /// `registry.npmjs.org`, `*.pypi.org`, `10.0.0.7:8443`.
+    pub tunnel_hosts: Vec<String>,
+    /// Where hosts of providers really are, by `host` or `host:port`: an address with its port, or a list of them. For private
+    /// endpoints; DNS is not asked, and no upstream proxy is used for these. The certificate is still checked against the
+    /// host.
+    pub resolve: BTreeMap<String, Addresses>,
+    /// A PEM file of root certificates that providers' servers may have besides those of the system.
+    pub extra_ca: Option<PathBuf>,
+    /// The proxy through which providers are called, `http://[user:password@]host:port`, or `env:NAME` or `file:PATH` where that
+    /// stands. It resolves the hosts' names. Loopback addresses and what stands in `resolve` are called without it.
+    pub upstream_proxy: Option<String>,
 }
 
 impl Default for EgressTable {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8701".to_owned(), subject: None, hosts: Vec::new() }
+        Self {
+            listen: Addresses::One(AddressText(SocketAddr::from(([127, 0, 0, 1], 8701)))),
+            subject: None,
+            hosts: Vec::new(),
+            tunnel_hosts: Vec::new(),
+            resolve: BTreeMap::new(),
+            extra_ca: None,
+            upstream_proxy: None,
+        }
+    }
+}
+
+/// One address, or several.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Addresses {
+    /// One.
+    One(AddressText),
+    /// Several; they are tried in this order.
+    Several(Vec<AddressText>),
+}
+
+impl Addresses {
+    /// All of them.
+    pub fn all(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::One(address) => vec![address.0],
+            Self::Several(addresses) => addresses.iter().map(|address| address.0).collect(),
+        }
     }
 }
 
@@ -246,9 +288,36 @@ pub struct ProviderTable {
     pub scopes: Option<Vec<String>>,
     /// The enabled APIs; default: the entry's default one.
     pub apis: Option<Vec<String>>,
+    /// What handles for this provider begin with, for MCP servers that look at their token before they use it; default: what the
+    /// entry says, such as `ghp_`.
+    pub handle_prefix: Option<String>,
+    /// What callers may do there; default: call the entry's API hosts and paths.
+    pub policy: Option<PolicyTable>,
     /// Values for the entry's inputs, such as the host of a self-managed instance.
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
+}
+
+/// `[providers.NAME.policy]` and `[servers.NAME.policy.PROVIDER]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyTable {
+    /// Only calls that fit one of these rules; `[]` allows none. Without it: what the provider's entry allows.
+    pub allow: Option<Vec<RuleTable>>,
+    /// No calls that fit one of these rules, whatever is allowed.
+    pub deny: Vec<RuleTable>,
+}
+
+/// A rule: what is given must hold, and at least one thing must be given.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuleTable {
+    /// The host is one of these; `*.example.com` stands for those below.
+    pub hosts: Option<Vec<String>>,
+    /// The method is one of these.
+    pub methods: Option<Vec<String>>,
+    /// The path that goes out begins with one of these, by whole segments; `*` stands for one segment.
+    pub paths: Option<Vec<String>>,
 }
 
 /// `[issuer]`
@@ -407,6 +476,9 @@ pub struct ServerTable {
     /// Where the server looks for the credential that it passes on to the provider's API.
     #[serde(default)]
     pub handle: HandleTable,
+    /// What may be done on its behalf, by provider, besides what the provider's own `policy` allows.
+    #[serde(default)]
+    pub policy: BTreeMap<String, PolicyTable>,
 }
 
 fn default_scopes() -> Vec<String> {

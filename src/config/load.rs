@@ -1,6 +1,8 @@
 //! Reading `sidekey.toml`: shape first, then sense, then the secrets it refers to. Nothing stops at the first problem.
 
 mod front;
+mod outbound;
+mod policy;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,13 +18,15 @@ use crate::base::toml_document::{Document, Problem, join};
 use crate::base::toml_schema::{Completeness, check, schema_of};
 use crate::catalogue::load::SelectError;
 use crate::catalogue::provider::Choice;
+use crate::catalogue::recipe::Recipes;
 use crate::catalogue::{Catalogue, Client, Provider, Selection};
-use crate::config::file::{ConfigFile, ProviderTable, TimeoutsTable};
+use crate::config::file::{Addresses, ConfigFile, ProviderTable, TimeoutsTable};
 use crate::config::secret_ref::SecretRef;
 use crate::config::settings::{Egress, Public, Settings, Timeouts, Tls};
 use crate::model::issuer_settings::Rates;
 use crate::model::names::{ProviderName, Subject};
 use crate::model::token_set::RefreshAhead;
+use crate::model::tunnel_host::TunnelHost;
 use crate::store::keyring::{KeyRing, parse_key};
 
 /// Reads the file at `path` and everything it refers to.
@@ -102,11 +106,11 @@ impl Loader<'_> {
         let egress = self.egress(file);
         let metrics_listen = self.address("metrics.listen", &file.metrics.listen);
         let tls = self.tls(file);
-        let public_url =
-            self.public_url(file, [public_listen, egress.as_ref().map(|egress| egress.listen), metrics_listen]);
+        let public_url = self.public_url(file, [public_listen, egress.as_ref().map(Egress::exposed), metrics_listen]);
         let keys = self.keys(file);
         let providers = self.providers(file, public_url.as_ref());
         let issuer = self.issuer(file, public_url.as_ref(), &providers);
+        self.recipes(file);
         let networks = |networks: &[Network]| networks.iter().map(|network| network.0).collect();
         let document_networks = networks(&file.issuer.client_documents.allow_networks);
         let trusted_proxies = networks(&file.public.trusted_proxies);
@@ -158,20 +162,39 @@ impl Loader<'_> {
         text.parse().map_err(|_| self.problem(key, format!("{text:?} is not an address"))).ok()
     }
 
+    /// All of a list, which holds at least one and none twice.
+    fn addresses(&mut self, key: &str, listed: &Addresses) -> Option<Vec<SocketAddr>> {
+        let found = listed.all();
+        let is_repeated =
+            |(index, address): (usize, &SocketAddr)| address.port() != 0 && found[..index].contains(address);
+        if found.is_empty() {
+            self.problem(key, "is empty; expected an address such as \"127.0.0.1:8701\"");
+        } else if found.iter().enumerate().any(is_repeated) {
+            self.problem(key, "holds an address twice");
+        }
+        (!found.is_empty()).then_some(found)
+    }
+
     fn egress(&mut self, file: &ConfigFile) -> Option<Egress> {
-        let listen = self.address("egress.listen", &file.egress.listen)?;
+        let listen = self.addresses("egress.listen", &file.egress.listen)?;
         let mut subject = None;
         if let Some(text) = &file.egress.subject {
             subject = self.parsed::<Subject>("egress.subject", text, Subject::EXPECTED);
-            if !listen.ip().is_loopback() {
+            if let Some(exposed) = listen.iter().find(|listen| !listen.ip().is_loopback()) {
                 self.problem_with_hint(
                     "egress.subject",
-                    format!("a fixed subject is only allowed on a loopback address, and egress.listen is {listen}"),
+                    format!("a fixed subject is only allowed on a loopback address, and egress.listen is {exposed}"),
                     "listen on 127.0.0.1, or remove it and give every caller a handle",
                 );
             }
         }
-        Some(Egress { listen, subject, hosts: file.egress.hosts.iter().map(|host| host.to_lowercase()).collect() })
+        let hosts = file.egress.hosts.iter().map(|host| host.to_lowercase()).collect();
+        let mut tunnel_hosts = Vec::new();
+        for (index, text) in file.egress.tunnel_hosts.iter().enumerate() {
+            let key = format!("egress.tunnel_hosts[{index}]");
+            tunnel_hosts.extend(self.parsed::<TunnelHost>(&key, text, TunnelHost::EXPECTED));
+        }
+        Some(Egress { listen, subject, hosts, tunnel_hosts, outbound: self.outbound(&file.egress) })
     }
 
     fn parsed<T: std::str::FromStr>(&mut self, key: &str, text: &str, expected: &str) -> Option<T> {
@@ -297,10 +320,23 @@ impl Loader<'_> {
         };
         let (name, client) = (provider_name?, Client { id: client_id?, secret });
         let redirect_uri = format!("{origin}/callback/{name}");
-        let choice = Choice { scopes: table.scopes.clone(), apis: table.apis.clone() };
-        Provider::new(name, entry, client, redirect_uri, &choice)
+        let choice = Choice {
+            scopes: table.scopes.clone(),
+            apis: table.apis.clone(),
+            handle_prefix: table.handle_prefix.clone(),
+        };
+        let mut provider = Provider::new(name, entry, client, redirect_uri, &choice)
             .map_err(|(key, message)| self.problem(&format!("{path}.{key}"), message))
-            .ok()
+            .ok()?;
+        provider.policy = table.policy.as_ref().map(|rules| self.policy(&format!("{path}.policy"), rules, &provider));
+        Some(provider)
+    }
+
+    /// The server has no use for recipes, but whoever checks or starts it wants to know.
+    fn recipes(&mut self, file: &ConfigFile) {
+        if let Some(directory) = &file.recipe_directory {
+            self.problems.extend(Recipes::bundled().add_directory(&self.home.join(directory)));
+        }
     }
 
     fn select_error(&mut self, path: &str, table: &ProviderTable, error: SelectError) {

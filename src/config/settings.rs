@@ -1,6 +1,6 @@
 //! What the rest of the program works with: checked, resolved, complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::base::outbound::OutboundSettings;
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
@@ -15,6 +16,7 @@ use crate::config::file::{LogFormat, LogLevel};
 use crate::model::issuer_settings::{IssuerSettings, Rates};
 use crate::model::names::{ProviderName, Subject};
 use crate::model::token_set::RefreshAhead;
+use crate::model::tunnel_host::TunnelHost;
 use crate::store::keyring::KeyRing;
 
 /// Valid settings.
@@ -59,6 +61,13 @@ pub struct Settings {
     pub rates: Rates,
 }
 
+impl Settings {
+    /// All hosts of the providers that certificates are made for, as [`Provider::hosts`] has them.
+    pub fn provider_hosts(&self) -> BTreeSet<String> {
+        self.providers.values().flat_map(|provider| provider.hosts()).collect()
+    }
+}
+
 /// The public listener.
 pub struct Public {
     /// Address and port.
@@ -83,12 +92,24 @@ pub struct Tls {
 /// The egress listener.
 #[derive(Debug)]
 pub struct Egress {
-    /// Address and port.
-    pub listen: SocketAddr,
+    /// Addresses and ports: at least one.
+    pub listen: Vec<SocketAddr>,
     /// Whose connections callers without a handle use.
     pub subject: Option<Subject>,
     /// Further accepted values of `Host`.
     pub hosts: Vec<String>,
+    /// Hosts to which tunnels may be opened that are passed on unseen.
+    pub tunnel_hosts: Vec<TunnelHost>,
+    /// Where calls to providers go.
+    pub outbound: OutboundSettings,
+}
+
+impl Egress {
+    /// One of the addresses: the first that others can reach, if there is one.
+    pub fn exposed(&self) -> SocketAddr {
+        let exposed = self.listen.iter().find(|listen| !listen.ip().is_loopback());
+        *exposed.unwrap_or(&self.listen[0])
+    }
 }
 
 /// How long things may take.

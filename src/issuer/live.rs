@@ -53,6 +53,7 @@ impl LiveGrant {
             subject: grant.authorization.user.subject.clone(),
             providers: Some(grant.authorization.providers.clone()),
             label: Label::default(),
+            tunnels: false,
             created_at: grant.created_at,
             expires_at: Some(grant.expires_at),
             revoked_at: grant.ended.as_ref().map(|ended| ended.at),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use crate::base::clock::Timestamp;
@@ -24,6 +26,42 @@ pub fn without_prefix(presented: &str) -> &str {
     presented.find(MARKER).map_or(presented, |marker| &presented[marker..])
 }
 
+/// Longer beginnings would make header values that some servers refuse.
+const LONGEST_PREFIX: usize = 512;
+
+/// Whether a text may stand before a handle; the error says what is wrong.
+pub fn check_prefix(prefix: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if prefix.len() > LONGEST_PREFIX || !prefix.bytes().all(plain) {
+        return Err(format!(
+            "{prefix:?} cannot stand before a handle; expected at most {LONGEST_PREFIX} of A-Z a-z 0-9 . _ -"
+        ));
+    }
+    // Also where the end of the prefix and the beginning of the marker make another marker.
+    if format!("{prefix}{MARKER}").find(MARKER) == Some(prefix.len()) {
+        Ok(())
+    } else {
+        Err(format!("{prefix:?} contains {MARKER:?}, by which handles are recognized"))
+    }
+}
+
+/// A beginning that makes a handle look like a JSON Web Token (RFC 7519) for `audience` that is far from expiring. Nobody could
+/// verify it: the handle stands where the signature would be.
+pub fn jwt_prefix(audience: &str) -> String {
+    let header = serde_json::json!({ "alg": "RS256", "typ": "JWT" });
+    // 2020 and 2100, as seconds since the epoch.
+    let claims =
+        serde_json::json!({ "aud": audience, "iat": 1_577_836_800, "nbf": 1_577_836_800, "exp": 4_102_444_800_u32 });
+    let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    // Three more characters make the third part one that base64url decoders accept.
+    format!("{}.{}.sig", encode(header), encode(claims))
+}
+
+/// A handle with a beginning.
+pub fn with_prefix(prefix: &str, handle: &Secret) -> Secret {
+    Secret::new(format!("{prefix}{}", handle.expose()))
+}
+
 /// What is kept of a handle: never the handle itself.
 pub fn digest(handle: &str) -> Digest {
     sha256(handle.as_bytes())
@@ -40,6 +78,8 @@ pub struct HandleRecord {
     pub providers: Option<BTreeSet<ProviderName>>,
     /// Which of several connections at a provider.
     pub label: Label,
+    /// Whether it may open tunnels to hosts that are neither a provider's nor listed.
+    pub tunnels: bool,
     /// When it was issued.
     pub created_at: Timestamp,
     /// When it stops working by itself.
@@ -60,17 +100,24 @@ pub enum HandleError {
 }
 
 impl HandleRecord {
-    /// Whether the handle may be used for `provider` at `now`.
-    pub fn permits(&self, provider: &ProviderName, now: Timestamp) -> Result<(), HandleError> {
+    /// Whether the handle still works at `now`.
+    pub fn in_force(&self, now: Timestamp) -> Result<(), HandleError> {
         if self.revoked_at.is_some() {
             Err(HandleError::Revoked)
         } else if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
             Err(HandleError::Expired)
-        } else if self.providers.as_ref().is_some_and(|providers| !providers.contains(provider)) {
-            Err(HandleError::OtherProvider)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether the handle may be used for `provider` at `now`.
+    pub fn permits(&self, provider: &ProviderName, now: Timestamp) -> Result<(), HandleError> {
+        self.in_force(now)?;
+        if self.providers.as_ref().is_some_and(|providers| !providers.contains(provider)) {
+            return Err(HandleError::OtherProvider);
+        }
+        Ok(())
     }
 }
 
@@ -85,6 +132,7 @@ mod tests {
             subject: "alice".parse().expect("a subject"),
             providers: Some(["quickbooks".parse().expect("a provider")].into()),
             label: Label::default(),
+            tunnels: false,
             created_at: Timestamp::from_millis(0),
             expires_at: Some(Timestamp::from_millis(100)),
             revoked_at: None,
@@ -111,5 +159,34 @@ mod tests {
         assert_ne!(digest(one.expose()), digest(two.expose()));
         assert_eq!(without_prefix(&format!("ntn_{}", one.expose())), one.expose());
         assert_eq!(without_prefix("ntn_x"), "ntn_x");
+    }
+
+    #[test]
+    fn a_prefix_never_hides_the_marker() {
+        for good in ["", "ya29.", "xoxb-", "ghp_", "sidekey_h", "A-Z_0.9"] {
+            let handle = generate(&SystemRandom);
+            let presented = with_prefix(good, &handle);
+            assert_eq!(check_prefix(good), Ok(()), "{good}");
+            assert_eq!(without_prefix(presented.expose()), handle.expose(), "{good}");
+        }
+        for bad in ["a b", "a/b", "é", "\n", "x:y", MARKER, &format!("a{MARKER}b"), &"a".repeat(513)] {
+            assert!(check_prefix(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_handle_shaped_like_a_jwt_survives_a_glance() {
+        let prefix = jwt_prefix("https://graph.example");
+        assert_eq!(check_prefix(&prefix), Ok(()));
+        let handle = generate(&SystemRandom);
+        let token = with_prefix(&prefix, &handle);
+        let parts: Vec<Vec<u8>> =
+            token.expose().split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url")).collect();
+        assert_eq!(parts.len(), 3);
+        let read = |part: &[u8]| serde_json::from_slice::<serde_json::Value>(part).expect("JSON");
+        assert_eq!(read(&parts[0])["alg"], "RS256");
+        assert_eq!(read(&parts[1])["aud"], "https://graph.example");
+        assert!(read(&parts[1])["exp"].as_u64().is_some_and(|exp| exp > 4_000_000_000));
+        assert_eq!(without_prefix(token.expose()), handle.expose());
     }
 }

@@ -1,8 +1,9 @@
 //! An MCP server behind us: for MCP clients a protected resource (RFC 9728), for us something to put a handle into.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::model::access_policy::AccessPolicy;
 use crate::model::names::{ProviderName, ServerName};
 use crate::model::scope::{OFFLINE_ACCESS, ScopeSet};
 
@@ -27,6 +28,8 @@ pub struct McpServer {
     pub optional_scopes: ScopeSet,
     /// Where the handle goes.
     pub handle: HandlePlacement,
+    /// What may be done on its behalf at a provider, besides what is allowed to everybody.
+    pub policies: BTreeMap<ProviderName, AccessPolicy>,
 }
 
 /// Where an MCP server listens.
@@ -129,6 +132,7 @@ pub mod tests {
             scopes: ScopeSet::from(["mcp".to_owned()]),
             optional_scopes: ScopeSet::from(["notes".to_owned()]),
             handle: HandlePlacement::default(),
+            policies: BTreeMap::new(),
         }
     }
 

@@ -301,14 +301,26 @@ async fn handles_are_listed_and_revoked(store: &impl Store) {
         subject: "alice".parse().expect("valid"),
         providers: Some(["github".parse().expect("valid")].into()),
         label: Label::default(),
+        tunnels: true,
         created_at: NOW,
         expires_at: Some(NOW),
         revoked_at: None,
     };
     store.put_handle([5; 32], handle.clone()).await.expect("kept");
     assert_eq!(store.handles().await.expect("read"), [([5; 32], handle.clone())]);
+    let later = NOW.plus(Duration::from_secs(60));
+    assert!(!store.renew_handle("h_2".to_owned(), later).await.expect("asked"));
+    assert!(store.renew_handle("h_1".to_owned(), later).await.expect("asked"));
+    assert_eq!(store.handles().await.expect("read")[0].1.expires_at, Some(later));
     assert!(!store.revoke_handle("h_2".to_owned(), NOW).await.expect("asked"));
     assert!(store.revoke_handle("h_1".to_owned(), NOW).await.expect("asked"));
     assert!(store.revoke_handle("h_1".to_owned(), NOW.plus(Duration::from_secs(1))).await.expect("again"));
     assert_eq!(store.handles().await.expect("read")[0].1.revoked_at, Some(NOW), "the first revocation counts");
+    assert!(!store.renew_handle("h_1".to_owned(), later).await.expect("asked"), "what was revoked stays so");
+    let lasting = HandleRecord { id: "h_2".to_owned(), expires_at: None, ..handle };
+    store.put_handle([6; 32], lasting.clone()).await.expect("kept");
+    store.sweep(later.plus(Duration::from_secs(30 * 86_400))).await.expect("swept");
+    assert_eq!(store.handles().await.expect("read").len(), 2, "it is told for a while that a handle has expired");
+    store.sweep(later.plus(Duration::from_secs(30 * 86_400 + 1))).await.expect("swept");
+    assert_eq!(store.handles().await.expect("read"), [([6; 32], lasting)]);
 }

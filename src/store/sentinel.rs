@@ -9,15 +9,15 @@
 //! A process takes its place in three steps, each durable: the store learns who is about to, the sentinel is written, the store
 //! learns that it is so. Cut off anywhere, the next one finds the mark of one that the store knows.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::record::GuardRecord;
+use crate::base::files;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,7 +142,7 @@ impl Sentinel {
 
     fn write(&self, noted: &mut Option<Noted>, store: &str, refreshes: u64) -> Result<(), Mistrust> {
         let mark = Mark { store: store.to_owned(), refreshes, instance: self.instance.clone() };
-        replace(&self.path, &serde_json::to_vec(&mark).expect("texts and a number serialize"))
+        files::replace_private(&self.path, &serde_json::to_vec(&mark).expect("texts and a number serialize"))
             .map_err(|error| self.unreachable(&error))?;
         *noted = Some(Noted { store: mark.store, refreshes });
         Ok(())
@@ -171,18 +171,6 @@ fn judge(store: &GuardRecord, mark: Option<&Mark>, path: &Path) -> Result<(), St
         )),
         Some(_) => Ok(()),
     }
-}
-
-/// Replaces the file as a whole; on the disk when it returns.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(directory(path))?.sync_all()
 }
 
 fn directory(path: &Path) -> &Path {

@@ -170,6 +170,11 @@ impl LiveToken {
         self.expires_at.is_none_or(|expires_at| expires_at <= now)
     }
 
+    /// The token itself, for a place that is no header.
+    pub fn access_token(&self) -> &Secret {
+        &self.access_token
+    }
+
     /// The value of the header that carries the token. Marked sensitive, so that it is never printed.
     pub fn header_value(&self, credential: &PreparedCredential) -> Result<HeaderValue, String> {
         let token = self.access_token.expose();

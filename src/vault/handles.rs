@@ -22,6 +22,8 @@ pub struct NewHandle {
     pub providers: Option<BTreeSet<ProviderName>>,
     /// Which of several connections at a provider.
     pub label: Label,
+    /// Whether it may open tunnels to hosts that are neither a provider's nor listed.
+    pub tunnels: bool,
     /// When it stops working by itself.
     pub expires_at: Option<Timestamp>,
 }
@@ -58,6 +60,7 @@ impl HandleTable {
             subject: new.subject,
             providers: new.providers,
             label: new.label,
+            tunnels: new.tunnels,
             created_at: self.clock.now(),
             expires_at: new.expires_at,
             revoked_at: None,
@@ -66,6 +69,17 @@ impl HandleTable {
         self.store.put_handle(digest, record.clone()).await?;
         self.by_digest.insert(digest, Arc::new(record.clone()));
         Ok((secret, record))
+    }
+
+    /// Lets a handle work until then; `false` if there is none of this id that ends by itself and was not revoked.
+    pub async fn renew(&self, id: &str, expires_at: Timestamp) -> Result<bool, StoreError> {
+        if !self.store.renew_handle(id.to_owned(), expires_at).await? {
+            return Ok(false);
+        }
+        for mut entry in self.by_digest.iter_mut().filter(|entry| entry.id == id) {
+            *entry = Arc::new(HandleRecord { expires_at: Some(expires_at), ..HandleRecord::clone(&entry) });
+        }
+        Ok(true)
     }
 
     /// Revokes a handle; `false` if there is none of this id. For callers it ends at once and before anything is waited

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::placement::{Fill, PlaceEntry};
+
 /// What holds for all APIs of a provider.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -12,6 +14,12 @@ pub struct ApiCommon {
     /// Where the token goes.
     #[serde(default)]
     pub credential: Credential,
+    /// Where else it takes one: the token goes into the place in which the caller has anything.
+    #[serde(default)]
+    pub places: Vec<PlaceEntry>,
+    /// Where callers name captured values besides the path.
+    #[serde(default)]
+    pub fill: Fill,
     /// Headers to set.
     #[serde(default)]
     pub headers: DeclaredHeaders,
@@ -54,6 +62,12 @@ pub struct ApiEntry {
     pub scopes: Vec<String>,
     /// Where the token goes, if not where it goes for the others.
     pub credential: Option<Credential>,
+    /// Where else it takes one, besides the places that all have.
+    #[serde(default)]
+    pub places: Vec<PlaceEntry>,
+    /// Where callers name captured values besides the path, and besides where all do.
+    #[serde(default)]
+    pub fill: Fill,
     /// Which of several tokens of the grant goes there.
     pub token: Option<String>,
     /// Further headers to set.

@@ -90,8 +90,10 @@ pub struct TokenResponse {
     pub access_token: String,
     /// The refresh token.
     pub refresh_token: String,
-    /// The token type; only `bearer` in any case is accepted where it is sent.
+    /// The token type.
     pub token_type: String,
+    /// What it may be, in any case, where it is sent: the provider's words for bearer tokens.
+    pub token_types: Vec<String>,
     /// Seconds the access token lives.
     pub expires_in: String,
     /// When the token was issued, where the provider says.
@@ -125,6 +127,7 @@ impl Default for TokenResponse {
             access_token: "/access_token".to_owned(),
             refresh_token: "/refresh_token".to_owned(),
             token_type: "/token_type".to_owned(),
+            token_types: vec!["Bearer".to_owned()],
             expires_in: "/expires_in".to_owned(),
             issued_at: None,
             refresh_expires_in: None,

@@ -15,6 +15,7 @@ use crate::base::secret::Secret;
 use crate::base::toml_document::join;
 use crate::catalogue::Provider;
 use crate::config::file::{AccessTokens, ClientTable, ConfigFile, HandleScheme, ServerTable};
+use crate::model::access_policy::AccessPolicy;
 use crate::model::client::{Client, ClientAuthentication, ClientKeys, ClientKind, SecretVerifier, plain_name};
 use crate::model::issuer_settings::{AccessTokenFormat, DocumentSettings, IssuerSettings, RegistrationSettings};
 use crate::model::names::{ProviderName, ServerName};
@@ -256,6 +257,7 @@ impl Loader<'_> {
         let scopes = self.scope_set(&format!("{key}.scopes"), &table.scopes);
         let optional_scopes = self.scope_set(&format!("{key}.optional_scopes"), &table.optional_scopes);
         let handle = self.handle_placement(&key, table);
+        let policies = self.policies(&key, table, providers);
         let path = path?;
         Some(McpServer {
             name: server_name?,
@@ -267,7 +269,26 @@ impl Loader<'_> {
             scopes,
             optional_scopes,
             handle: handle?,
+            policies,
         })
+    }
+
+    fn policies(
+        &mut self,
+        key: &str,
+        table: &ServerTable,
+        providers: &Providers,
+    ) -> BTreeMap<ProviderName, AccessPolicy> {
+        let mut policies = BTreeMap::new();
+        for (name, rules) in &table.policy {
+            let key = join(&format!("{key}.policy"), name);
+            if !table.providers.contains(name) {
+                self.problem(&key, format!("{name:?} is not in `providers` of this server"));
+            } else if let Some((name, provider)) = providers.iter().find(|(known, _)| known.as_str() == name) {
+                policies.insert(name.clone(), self.policy(&key, rules, provider));
+            }
+        }
+        policies
     }
 
     fn server_path(&mut self, key: &str, path: &str) -> Option<String> {

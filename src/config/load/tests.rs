@@ -118,7 +118,7 @@ fn table(text: &mut String, title: &str, schema: &Value) {
 fn defaults_are_loopback_and_the_public_url_follows() {
     let settings = settings(GOOD).expect("valid");
     assert_eq!(settings.public_url.to_string(), "http://127.0.0.1:8700/");
-    assert!(settings.public.listen.ip().is_loopback() && settings.egress.listen.ip().is_loopback());
+    assert!(settings.public.listen.ip().is_loopback() && settings.egress.listen[0].ip().is_loopback());
     assert!(settings.metrics_listen.ip().is_loopback());
     assert_eq!(settings.egress.subject, None);
     assert_eq!(settings.admin_socket, Path::new("data/admin.sock"));

@@ -1,5 +1,7 @@
 //! Handles in SQLite.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, Row, params};
 
 use super::connections::{from_json, json, millis, parsed, readable, time};
@@ -9,8 +11,8 @@ use crate::model::handle::HandleRecord;
 
 pub fn put(db: &Connection, digest: &Digest, handle: &HandleRecord) -> rusqlite::Result<()> {
     db.execute(
-        "INSERT INTO handles (id, digest, subject, providers, label, created_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO handles (id, digest, subject, providers, label, created_at, expires_at, tunnels)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             handle.id,
             digest.as_slice(),
@@ -18,7 +20,8 @@ pub fn put(db: &Connection, digest: &Digest, handle: &HandleRecord) -> rusqlite:
             handle.providers.as_ref().map(json),
             handle.label.as_str(),
             handle.created_at.as_millis(),
-            millis(handle.expires_at)
+            millis(handle.expires_at),
+            handle.tunnels
         ],
     )?;
     Ok(())
@@ -28,9 +31,20 @@ pub fn all(db: &Connection) -> rusqlite::Result<Vec<(Digest, HandleRecord)>> {
     db.prepare("SELECT * FROM handles ORDER BY created_at, id")?.query_map([], record).and_then(readable)
 }
 
+pub fn renew(db: &Connection, id: &str, expires_at: Timestamp) -> rusqlite::Result<bool> {
+    let sql = "UPDATE handles SET expires_at = ?2 WHERE id = ?1 AND expires_at IS NOT NULL AND revoked_at IS NULL";
+    Ok(db.execute(sql, params![id, expires_at.as_millis()])? == 1)
+}
+
 pub fn revoke(db: &Connection, id: &str, now: Timestamp) -> rusqlite::Result<bool> {
     let sql = "UPDATE handles SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1";
     Ok(db.execute(sql, params![id, now.as_millis()])? == 1)
+}
+
+/// Handles that end by themselves are forgotten thirty days later: each program under `sidekey run` has had one.
+pub fn sweep(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    let long_over = now.minus(Duration::from_secs(30 * 86_400)).as_millis();
+    db.execute("DELETE FROM handles WHERE expires_at < ?1", [long_over]).map(drop)
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<(Digest, HandleRecord)> {
@@ -39,6 +53,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<(Digest, HandleRecord)> {
         subject: parsed(row, "subject")?,
         providers: from_json(row, "providers")?,
         label: parsed(row, "label")?,
+        tunnels: row.get("tunnels")?,
         created_at: time(row, "created_at")?.unwrap_or(Timestamp::from_millis(0)),
         expires_at: time(row, "expires_at")?,
         revoked_at: time(row, "revoked_at")?,

@@ -200,12 +200,20 @@ impl Store for SqliteStore {
         self.run(|db| handles::all(db)).await
     }
 
+    async fn renew_handle(&self, id: String, expires_at: Timestamp) -> Result<bool, StoreError> {
+        self.run(move |db| handles::renew(db, &id, expires_at)).await
+    }
+
     async fn revoke_handle(&self, id: String, now: Timestamp) -> Result<bool, StoreError> {
         self.run(move |db| handles::revoke(db, &id, now)).await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.run(move |db| flows::sweep(db, now)).await
+        self.run(move |db| {
+            flows::sweep(db, now)?;
+            handles::sweep(db, now)
+        })
+        .await
     }
 
     async fn health(&self) -> Result<(), StoreError> {

@@ -7,11 +7,12 @@ use rusqlite::{Connection, OpenFlags};
 use crate::store::StoreError;
 
 /// One step each; never changed once released, only added to. The position of a step is the schema version after it.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_connections.sql"),
     include_str!("migrations/0002_issuer.sql"),
     include_str!("migrations/0003_revocations.sql"),
     include_str!("migrations/0004_recovery.sql"),
+    include_str!("migrations/0005_tunnels.sql"),
 ];
 
 /// Opens the file, which must be there: write-ahead log, every commit synced to disk, foreign keys checked.
