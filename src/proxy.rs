@@ -1,17 +1,19 @@
 //! The data plane on Pingora.
 //!
-//! [`egress`] is journey J4: an MCP server calls a provider's API through us. [`public`] is the public listener: requests
+//! [`egress`] is journey J4: an MCP server calls a provider's API through us, by one of the ways of [`intercept`]. [`public`] is the public listener: requests
 //! at the endpoints of MCP servers are journey J3 ([`ingress`]), all others go to the portal.
 
+mod connection;
 pub mod egress;
 mod failure;
 mod framing;
 pub mod ingress;
+pub mod intercept;
 mod peer;
 pub mod public;
 mod respond;
 
-pub use peer::Resolver;
+pub use connection::Connection;
 
 /// A token among the parameters would be a second credential.
 fn has_access_token(query: &str) -> bool {

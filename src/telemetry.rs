@@ -4,4 +4,5 @@ pub mod audit;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod refusals;
 pub mod stopwatch;

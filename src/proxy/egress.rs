@@ -1,18 +1,28 @@
-//! Journey J4, the base URL way: an MCP server calls `http://127.0.0.1:8701/quickbooks/...` instead of the provider.
+//! Journey J4: an MCP server calls a provider's API through us. It has our address as base URL
+//! (`http://127.0.0.1:8701/quickbooks/...`) or as proxy, or means the provider's host and was led here
+//! ([`intercept`](super::intercept)).
 //!
-//! The phases in the order in which they run: [`ProxyHttp::request_filter`] decides everything ([`Egress::admit`]) and
-//! answers refusals; `upstream_peer` names the connection; `upstream_request_filter` rewrites target and headers;
+//! The phases in the order in which they run: [`ProxyHttp::request_filter`] decides everything ([`admit`]) and answers
+//! refusals; `upstream_peer` names the connection; `upstream_request_filter` rewrites target and headers;
 //! `upstream_response_filter` leads links back through us; `fail_to_proxy` explains failures; `logging` counts.
 
+mod admit;
 mod caller;
+pub mod emulate;
 mod expiry;
 mod inject;
+pub mod leak;
 mod links;
+pub mod placement;
 mod policy;
 mod refusal;
 mod replay;
 mod route;
+pub mod rules;
 mod target;
+pub mod tenant;
+mod token_endpoint;
+mod way;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,33 +31,47 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{HOST, HeaderValue, LINK, LOCATION};
+use http::header::{ALT_SVC, HOST, HeaderValue, LINK, LOCATION};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use tracing::{debug, warn};
+use zeroize::Zeroizing;
 
-use self::caller::{Callers, OwnHosts};
-use self::refusal::{METHODS, Refusal};
+use self::admit::{Admitted, Decision};
+use self::caller::OwnHosts;
+use self::inject::InjectError;
+use self::leak::LeakScanner;
 use self::replay::{Doubtful, LONGEST_ERROR, REPLAY};
-use self::route::{Route, Upstream, captured_upstream};
+use self::route::Route;
+use self::way::Way;
 use super::failure::{Failure, is_caller_gone};
-use super::framing;
-use super::peer::{Resolver, peer};
+use super::intercept::Arrival;
+use super::peer::peer;
 use super::respond;
+use crate::authority::Authority;
 use crate::base::clock::Clock;
+use crate::base::outbound::{NoWay, Outbound};
 use crate::base::safe_url::SafeUrl;
+use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::config::settings::Timeouts;
-use crate::issuer::Issuer;
 use crate::model::connection::ConnectionKey;
-use crate::model::names::{ProviderName, Subject};
+use crate::model::names::{ProviderName, ServerName};
+use crate::model::server::McpServer;
 use crate::telemetry::metrics::{ApiOutcome, Metrics};
+use crate::telemetry::refusals::{Refusals, Refused};
 use crate::telemetry::stopwatch::Stopwatch;
-use crate::vault::handles::HandleTable;
-use crate::vault::{LiveToken, Vault};
+use crate::vault::Vault;
+
+pub use self::caller::{CallerError, Callers, Who, is_handle_shaped};
+pub use self::refusal::Refusal;
+pub use self::route::Hosts;
+
+/// Where the certificates of the local authority are, for clients that are to trust it.
+const CERTIFICATES: &str = "/.well-known/sidekey/ca.pem";
 
 /// What the egress listener is made of.
 pub struct Parts {
@@ -55,32 +79,35 @@ pub struct Parts {
     pub providers: BTreeMap<ProviderName, Arc<Provider>>,
     /// Tokens.
     pub vault: Arc<Vault>,
-    /// Callers.
-    pub handles: Arc<HandleTable>,
-    /// The users of MCP clients.
-    pub issuer: Arc<Issuer>,
+    /// Who may call.
+    pub callers: Arc<Callers>,
+    /// The hosts of providers.
+    pub hosts_of_providers: Arc<Hosts>,
+    /// The MCP servers by name: the rules for them.
+    pub servers: BTreeMap<ServerName, Arc<McpServer>>,
     /// Where users can connect what is missing.
     pub public_url: SafeUrl,
-    /// Whose connections callers without a handle use.
-    pub fixed_subject: Option<Subject>,
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub listen: Vec<SocketAddr>,
     /// Further accepted values of `Host`.
     pub hosts: Vec<String>,
     /// How long upstreams may take.
     pub timeouts: Timeouts,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Names to addresses.
-    pub resolver: Resolver,
+    /// Where calls go.
+    pub outbound: Arc<Outbound>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What was refused to whom.
+    pub refusals: Arc<Refusals>,
+    /// The certificates that clients are to trust.
+    pub authority: Arc<Authority>,
 }
 
 /// The egress listener.
 pub struct Egress {
     parts: Parts,
-    callers: Callers,
     own_hosts: OwnHosts,
     routes: BTreeMap<String, Arc<Route>>,
 }
@@ -88,85 +115,46 @@ pub struct Egress {
 /// What is known about one request.
 pub struct Context {
     stopwatch: Stopwatch,
+    way: Option<Way>,
+    /// The handle in the base URL.
+    handle_in_url: Option<Secret>,
     route: Option<Arc<Route>>,
+    who: Option<Who>,
     key: Option<ConnectionKey>,
     /// Whether the connection is that of a user of an MCP client, who can mend it on a page of ours.
     is_user: bool,
     /// Whether the request was sent again with another token: at most once.
     replayed: bool,
+    /// The body to send in place of the caller's: the token is in it.
+    body: Option<Zeroizing<Vec<u8>>>,
+    /// Looks for handles in the request's body as it passes.
+    scanner: LeakScanner,
     /// An answer whose body may say that the token has expired.
     doubtful: Option<Doubtful>,
     admitted: Option<Admitted>,
     refused: Option<Refusal>,
 }
 
-/// A request that may go out.
-struct Admitted {
-    token: Arc<LiveToken>,
-    target: String,
-    upstream: Arc<Upstream>,
-    addresses: Arc<[SocketAddr]>,
-    /// How many of the addresses could not be connected to.
-    unreachable: usize,
-}
-
 impl Egress {
     /// Prepares one route for each name of a provider and of an enabled API.
     pub fn new(parts: Parts) -> Self {
-        let routes = route::all(&parts.providers, &parts.metrics);
-        let own_hosts = OwnHosts {
-            listed: parts.hosts.clone(),
-            usual: parts.listen.ip().is_loopback().then(|| parts.listen.to_string()),
-        };
-        let callers = Callers {
-            handles: Arc::clone(&parts.handles),
-            issuer: Arc::clone(&parts.issuer),
-            fixed_subject: parts.fixed_subject.clone(),
-        };
-        Self { parts, callers, own_hosts, routes }
+        let routes = route::all(&parts.providers, &parts.outbound, &parts.metrics);
+        let usual = parts.listen.iter().filter(|listen| listen.ip().is_loopback()).map(ToString::to_string).collect();
+        let own_hosts = OwnHosts { listed: parts.hosts.clone(), usual };
+        Self { parts, own_hosts, routes }
     }
 
-    /// Decides whether a request may go out, and as what. Nothing has been sent yet.
-    async fn admit(&self, session: &Session, context: &mut Context) -> Result<Admitted, Refusal> {
+    /// Whether it is the certificates of the local authority that a client asks for, at our own listener.
+    fn wants_certificates(&self, session: &Session) -> bool {
         let request = session.req_header();
-        if !METHODS.contains(&request.method.as_str()) {
-            return Err(Refusal::Method);
-        }
-        self.own_hosts.check(&request.headers).map_err(Refusal::Caller)?;
-        // Pingora repairs odd targets and drops fragments; what counts is what the caller wrote.
-        let head = session.as_downstream().to_h1_raw();
-        if request.version <= http::Version::HTTP_11 && !framing::is_plain(&head) {
-            return Err(Refusal::Malformed);
-        }
-        let raw = target::of_request_head(&head).unwrap_or_else(|| request.raw_path());
-        let target = target::parse(raw).map_err(Refusal::Target)?;
-        let route = target.segments.first().and_then(|segment| self.routes.get(*segment)).ok_or(Refusal::UnknownApi)?;
-        context.route = Some(Arc::clone(route));
-        let api = &route.api;
-        let now = self.parts.clock.now();
-        let caller = caller::identify(&request.headers, &api.credential.header, &api.provider, &self.callers, now)
-            .map_err(Refusal::Caller)?;
-        context.is_user = caller.is_user;
-        let key = context.key.insert(caller.key.with_token(api.token.clone()));
-        if target.query.is_some_and(super::has_access_token) {
-            return Err(Refusal::TokenInQuery);
-        }
-        let token = self.parts.vault.token_at(key, now).await.map_err(Refusal::Token)?;
-        let outgoing = policy::outgoing(api, &target, &token.captured).map_err(Refusal::Policy)?;
-        inject::inspect(&request.headers, &api.credential.header, &outgoing).map_err(Refusal::Inject)?;
-        let upstream = match &route.upstream {
-            Some(upstream) => Arc::clone(upstream),
-            None => captured_upstream(api, &token.captured).map(Arc::new).ok_or(Refusal::Origin)?,
-        };
-        let addresses = match &upstream.literal {
-            Some(addresses) => Arc::clone(addresses),
-            // In a box, so that the future of every request need not have room for it.
-            None => Box::pin(self.parts.resolver.resolve(&upstream.url)).await,
-        };
-        if addresses.is_empty() {
-            return Err(Refusal::Unresolved);
-        }
-        Ok(Admitted { token, target: outgoing, upstream, addresses, unreachable: 0 })
+        request.raw_path() == CERTIFICATES.as_bytes()
+            && request.method == http::Method::GET
+            && Arrival::of(session).is_none()
+    }
+
+    /// They are no secret: whoever gets them can tell our certificates from others, and nothing else.
+    async fn show_certificates(&self, session: &mut Session) -> pingora::Result<bool> {
+        respond::text(session, "application/x-pem-file", self.parts.authority.bundle()).await.map(|()| true)
     }
 
     async fn refuse(&self, session: &mut Session, context: &mut Context, refusal: Refusal) -> u16 {
@@ -188,6 +176,21 @@ impl Egress {
         if refusal == Refusal::Malformed {
             session.as_downstream_mut().set_keepalive(None);
         }
+        // What is refused before anybody was identified is told to whoever asked for the tunnel.
+        let of_tunnel = || {
+            let handle = Arrival::of(session)?.handle.as_ref()?;
+            self.parts.callers.of_handle(handle.expose()).ok()
+        };
+        if let Some(id) = context.who.clone().or_else(of_tunnel).as_ref().and_then(Who::handle_id) {
+            let host = match &context.way {
+                Some(Way::Host(host)) => host.as_str(),
+                _ => "",
+            };
+            let request = session.req_header();
+            let path = leak::without_handles(request.uri.path());
+            let refused = Refused::new(host, request.method.as_str(), &path, &problem);
+            self.parts.refusals.note(id, refused);
+        }
         if let Err(error) = respond::problem(session, &problem, &refusal.headers()).await {
             debug!(operation = "api_call", %error, "the caller went away");
         }
@@ -203,10 +206,15 @@ impl ProxyHttp for Egress {
     fn new_ctx(&self) -> Context {
         Context {
             stopwatch: Stopwatch::start(),
+            way: None,
+            handle_in_url: None,
             route: None,
+            who: None,
             key: None,
             is_user: false,
             replayed: false,
+            body: None,
+            scanner: LeakScanner::new(),
             doubtful: None,
             admitted: None,
             refused: None,
@@ -217,10 +225,16 @@ impl ProxyHttp for Egress {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
+        if self.wants_certificates(session) {
+            return self.show_certificates(session).await;
+        }
         match self.admit(session, context).await {
-            Ok(admitted) => {
+            Ok(Decision::Send(admitted)) => {
                 context.admitted = Some(admitted);
                 Ok(false)
+            }
+            Ok(Decision::Answer(answer)) => {
+                Box::pin(respond::whole(session, answer.status, answer.headers, answer.body)).await.map(|()| true)
             }
             Err(refusal) => {
                 Box::pin(self.refuse(session, context, refusal)).await;
@@ -231,8 +245,8 @@ impl ProxyHttp for Egress {
 
     async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
         let admitted = context.admitted.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
-        let address = admitted.addresses[admitted.unreachable % admitted.addresses.len()];
-        Ok(Box::new(peer(&admitted.upstream.url, address, &self.parts.timeouts)))
+        let peer = peer(&admitted.upstream.url, &admitted.route, admitted.unreachable, &self.parts.timeouts);
+        peer.map(Box::new).ok_or_else(|| Error::new(ErrorType::InternalError))
     }
 
     async fn upstream_request_filter(
@@ -244,12 +258,39 @@ impl ProxyHttp for Egress {
         let (Some(route), Some(admitted)) = (&context.route, &context.admitted) else {
             return Err(Error::new(ErrorType::InternalError));
         };
-        request.set_raw_path(admitted.target.as_bytes())?;
-        let injected = inject::inject(request, &route.api, &admitted.token, &admitted.upstream.authority);
-        injected.map_err(|error| {
-            context.refused = Some(Refusal::Inject(error));
-            Error::new(ErrorType::InternalError)
-        })
+        // Once more, if the request is sent once more.
+        context.scanner = LeakScanner::new();
+        match inject::inject(request, &route.api, admitted) {
+            Ok(body) => {
+                context.body = body;
+                Ok(())
+            }
+            Err(refusal) => {
+                context.refused = Some(refusal);
+                Err(Error::new(ErrorType::InternalError))
+            }
+        }
+    }
+
+    /// A handle in a body never arrives: what holds its beginning is not sent, and neither is what follows.
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some(with_token) = &context.body {
+            // All of it was read before, so all of it comes at once.
+            *body = Some(Bytes::copy_from_slice(with_token));
+            return Ok(());
+        }
+        if !body.as_ref().is_some_and(|bytes| context.scanner.feed(bytes)) {
+            return Ok(());
+        }
+        *body = None;
+        context.refused = Some(Refusal::Inject(InjectError::HandleWouldLeave));
+        Err(Error::new(ErrorType::InternalError))
     }
 
     async fn upstream_response_filter(
@@ -259,13 +300,21 @@ impl ProxyHttp for Egress {
         context: &mut Context,
     ) -> pingora::Result<()> {
         self.replace_expired(session, response, context).await?;
-        let (Some(route), Some(admitted)) = (&context.route, &context.admitted) else { return Ok(()) };
+        // It would lead a client past us.
+        response.remove_header(&ALT_SVC);
+        let (Some(route), Some(admitted), Some(Way::BaseUrl)) = (&context.route, &context.admitted, &context.way)
+        else {
+            return Ok(());
+        };
         for name in [LOCATION, LINK] {
             if !response.headers.contains_key(&name) {
                 continue;
             }
             let host = session.req_header().headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-            let base = format!("http://{host}/{}", route.segment);
+            // Whoever has its handle in the base URL has it nowhere else, and follows links by them alone.
+            let handle =
+                context.handle_in_url.as_ref().map(|handle| format!("~{}/", handle.expose())).unwrap_or_default();
+            let base = format!("http://{host}/{handle}{}", route.segment);
             let rewritten: Vec<HeaderValue> = response
                 .headers
                 .get_all(&name)
@@ -324,7 +373,8 @@ impl ProxyHttp for Egress {
         error
     }
 
-    /// Another address of the same host may work; nothing was sent yet.
+    /// Another address of the same host may work; nothing was sent yet. A server that is there and does not prove who it is
+    /// is told of at once, or what happens at the others would hide it.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -334,7 +384,8 @@ impl ProxyHttp for Egress {
     ) -> Box<Error> {
         if let Some(admitted) = &mut context.admitted {
             admitted.unreachable += 1;
-            error.set_retry(admitted.unreachable < admitted.addresses.len());
+            let is_there = Failure::of(&error) == Failure::Certificate;
+            error.set_retry(!is_there && admitted.unreachable < admitted.route.addresses().len());
         }
         error
     }
@@ -358,9 +409,18 @@ impl ProxyHttp for Egress {
         let Some(route) = &context.route else { return };
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let outcome = match (&context.refused, error, status) {
-            (Some(Refusal::Unresolved | Refusal::Unreachable | Refusal::Certificate | Refusal::TimedOut), ..) => {
-                ApiOutcome::Failed
-            }
+            (
+                Some(
+                    Refusal::Unresolved
+                    | Refusal::Unreachable
+                    | Refusal::Certificate
+                    | Refusal::TimedOut
+                    | Refusal::Proxy
+                    | Refusal::Loop
+                    | Refusal::Forbidden,
+                ),
+                ..,
+            ) => ApiOutcome::Failed,
             (Some(_), ..) => ApiOutcome::Refused,
             (None, Some(_), _) | (None, None, 0) => ApiOutcome::Failed,
             (None, None, 400..=499) => ApiOutcome::ClientError,
@@ -405,6 +465,18 @@ impl From<Failure> for Refusal {
             Failure::Certificate => Self::Certificate,
             Failure::Internal => Self::Internal,
             Failure::Unreachable => Self::Unreachable,
+            Failure::Proxy => Self::Proxy,
+        }
+    }
+}
+
+impl From<NoWay> for Refusal {
+    fn from(reason: NoWay) -> Self {
+        match reason {
+            NoWay::Unresolved => Self::Unresolved,
+            NoWay::NoProxy => Self::Proxy,
+            NoWay::Loop => Self::Loop,
+            NoWay::Forbidden => Self::Forbidden,
         }
     }
 }

@@ -22,9 +22,10 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
 pub use self::refusal::Refusal;
-use super::peer::{Resolver, tcp_peer, unix_peer};
+use super::peer::{tcp_peer, unix_peer};
 use crate::base::address::ClientAddress;
 use crate::base::rate_limit::Verdict;
+use crate::base::resolver::Resolver;
 use crate::base::safe_url::SafeUrl;
 use crate::config::settings::Timeouts;
 use crate::issuer::limits::Limits;

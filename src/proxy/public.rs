@@ -420,7 +420,7 @@ impl From<Failure> for Refusal {
             Failure::TimedOut => Self::TimedOut,
             Failure::Certificate => Self::Certificate,
             Failure::Internal => Self::Internal,
-            Failure::Unreachable => Self::Unreachable,
+            Failure::Unreachable | Failure::Proxy => Self::Unreachable,
         }
     }
 }

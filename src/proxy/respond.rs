@@ -34,6 +34,31 @@ pub async fn problem(
     Ok(())
 }
 
+/// Sends a short text.
+pub async fn text(session: &mut Session, content_type: &'static str, text: String) -> pingora::Result<()> {
+    whole(session, 200, vec![(CONTENT_TYPE, content_type.to_owned())], text.into_bytes()).await
+}
+
+/// Sends an answer that is there as a whole.
+pub async fn whole(
+    session: &mut Session,
+    status: u16,
+    headers: Vec<(HeaderName, String)>,
+    body: Vec<u8>,
+) -> pingora::Result<()> {
+    let body = Bytes::from(body);
+    let mut header = ResponseHeader::build(status, Some(1 + headers.len()))?;
+    for (name, value) in headers {
+        header.insert_header(name, value)?;
+    }
+    header.insert_header(CONTENT_LENGTH, body.len())?;
+    if !session.as_downstream_mut().is_body_done() {
+        session.as_downstream_mut().set_keepalive(None);
+    }
+    session.write_response_header(Box::new(header), false).await?;
+    session.write_response_body(Some(body), true).await
+}
+
 /// Sends headers and no body.
 pub async fn nothing(session: &mut Session, headers: &[(HeaderName, String)]) -> pingora::Result<()> {
     let mut header = ResponseHeader::build(204, Some(headers.len()))?;

@@ -277,8 +277,8 @@ async fn two_credentials_and_tokens_in_the_query() {
         400,
         "two-credentials",
         "Two credentials",
-        "The credential header is there more than once.",
-        "send it once",
+        "A place of the token is there more than once, in several spellings, or beside another one in use.",
+        "send one handle in one place",
     );
     assert_problem(
         &caller.get(&format!("{PATH}?access_token=x")).await,
@@ -312,7 +312,7 @@ async fn paths_beyond_the_policy() {
             403,
             "other-tenant",
             "Another tenant",
-            "The path names another realm_id than the one that subject alice connected.",
+            "The request names another realm_id than the one that subject alice connected.",
             "send 0 or {realm_id} in its place and it is filled in, or disconnect and connect the other one",
         );
     }

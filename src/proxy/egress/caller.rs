@@ -1,19 +1,18 @@
-//! Who is calling: a handle in the place of the provider's token, or the fixed subject for callers without one.
+//! Who is calling: a handle in the place of the provider's token, in the base URL, or as proxy credential; or the fixed
+//! subject for callers without one.
 
-use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use http::header::{HOST, HeaderName, ORIGIN};
 use memchr::memmem;
 
 use crate::base::clock::Timestamp;
 use crate::issuer::Issuer;
+use crate::issuer::live::LiveGrant;
 use crate::model::connection::ConnectionKey;
 use crate::model::handle::{self, HandleError, HandleRecord, MARKER};
-use crate::model::names::{Label, ProviderName, Subject};
+use crate::model::names::{Label, ProviderName, ServerName, Subject};
 use crate::vault::handles::HandleTable;
 
 /// Why nobody is identified.
@@ -25,8 +24,6 @@ pub enum CallerError {
     ForeignHost,
     /// The request comes from a browser.
     Browser,
-    /// The credential header is there twice.
-    TwoCredentials,
     /// No handle, and no fixed subject.
     NoHandle,
     /// A handle that we never issued.
@@ -44,8 +41,8 @@ pub enum CallerError {
 pub struct OwnHosts {
     /// Further ones.
     pub listed: Vec<String>,
-    /// Our own address, which nearly every caller uses.
-    pub usual: Option<String>,
+    /// Our own addresses, which nearly every caller uses.
+    pub usual: Vec<String>,
 }
 
 impl OwnHosts {
@@ -54,7 +51,7 @@ impl OwnHosts {
         let mut hosts = headers.get_all(HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(CallerError::BadHost) };
         let host = host.to_str().map_err(|_| CallerError::BadHost)?;
-        if self.usual.as_deref() == Some(host) {
+        if self.usual.iter().any(|usual| usual == host) {
             return Ok(host);
         }
         let (name, port) = split_port(host).ok_or(CallerError::BadHost)?;
@@ -116,19 +113,77 @@ pub struct Caller {
     pub is_user: bool,
 }
 
+/// Whose request it is, whatever it is for.
+#[derive(Clone)]
+pub enum Who {
+    /// Whoever holds a handle that the operator issued.
+    Handle(Arc<HandleRecord>),
+    /// The user of an MCP client.
+    User(Arc<LiveGrant>),
+    /// The subject of callers without a handle.
+    Fixed(Subject),
+}
+
 impl Callers {
-    fn of_handle(&self, presented: &str, provider: &ProviderName, now: Timestamp) -> Result<Caller, CallerError> {
+    /// Whose a presented handle is, whether or not it is still in force.
+    pub fn of_handle(&self, presented: &str) -> Result<Who, CallerError> {
         let digest = handle::digest(handle::without_prefix(presented));
         if let Some(record) = self.handles.get(&digest) {
-            record.permits(provider, now).map_err(CallerError::Handle)?;
-            return Ok(Caller { key: key_of(&record, provider), is_user: false });
+            return Ok(Who::Handle(record));
         }
-        let grant = self.issuer.grant_of_handle(&digest).ok_or(CallerError::UnknownHandle)?;
-        if !grant.is_live(now) {
-            return Err(CallerError::GrantOver);
+        self.issuer.grant_of_handle(&digest).map(Who::User).ok_or(CallerError::UnknownHandle)
+    }
+}
+
+impl Who {
+    /// Whether what identified the caller is in force, for whatever provider.
+    pub fn check(&self, now: Timestamp) -> Result<(), CallerError> {
+        match self {
+            Self::Handle(record) => record.in_force(now).map_err(CallerError::Handle),
+            Self::User(grant) => grant.is_live(now).then_some(()).ok_or(CallerError::GrantOver),
+            Self::Fixed(_) => Ok(()),
         }
-        grant.handle.permits(provider, now).map_err(|_| CallerError::ProviderNotPicked)?;
-        Ok(Caller { key: key_of(&grant.handle, provider), is_user: true })
+    }
+
+    /// The connection to use at one provider.
+    pub fn at(&self, provider: &ProviderName, now: Timestamp) -> Result<Caller, CallerError> {
+        self.check(now)?;
+        match self {
+            Self::Handle(record) => {
+                record.permits(provider, now).map_err(CallerError::Handle)?;
+                Ok(Caller { key: key_of(record, provider), is_user: false })
+            }
+            Self::User(grant) => {
+                grant.handle.permits(provider, now).map_err(|_| CallerError::ProviderNotPicked)?;
+                Ok(Caller { key: key_of(&grant.handle, provider), is_user: true })
+            }
+            Self::Fixed(subject) => {
+                let key = ConnectionKey::new(subject.clone(), provider.clone(), Label::default());
+                Ok(Caller { key, is_user: false })
+            }
+        }
+    }
+
+    /// Whether tunnels to hosts that are not listed may be opened.
+    pub fn tunnels(&self) -> bool {
+        matches!(self, Self::Handle(record) if record.tunnels)
+    }
+
+    /// The id of the handle that was presented.
+    pub fn handle_id(&self) -> Option<&str> {
+        match self {
+            Self::Handle(record) => Some(&record.id),
+            Self::User(grant) => Some(&grant.handle.id),
+            Self::Fixed(_) => None,
+        }
+    }
+
+    /// The MCP server in whose place the caller acts.
+    pub fn server(&self) -> Option<&ServerName> {
+        match self {
+            Self::User(grant) => Some(&grant.grant.authorization.server),
+            Self::Handle(_) | Self::Fixed(_) => None,
+        }
     }
 }
 
@@ -136,53 +191,20 @@ fn key_of(record: &HandleRecord, provider: &ProviderName) -> ConnectionKey {
     ConnectionKey::new(record.subject.clone(), provider.clone(), record.label.clone())
 }
 
-/// Finds the connection that a request may use.
-pub fn identify(
-    headers: &HeaderMap,
-    credential_header: &HeaderName,
-    provider: &ProviderName,
-    callers: &Callers,
-    now: Timestamp,
-) -> Result<Caller, CallerError> {
+/// Finds out whose a request is: by the handle that was presented, wherever that was.
+pub fn identify(headers: &HeaderMap, presented: Option<&str>, callers: &Callers) -> Result<Who, CallerError> {
     if headers.get(SEC_FETCH_SITE).is_some_and(|site| site != "none") {
         return Err(CallerError::Browser);
     }
-    let mut presented = None;
-    for name in [&AUTHORIZATION, credential_header] {
-        let mut values = headers.get_all(name).iter();
-        let value = values.next();
-        if values.next().is_some() {
-            return Err(CallerError::TwoCredentials);
-        }
-        presented = presented.or_else(|| value.and_then(|value| handle_in(value.as_bytes())));
-        if credential_header == AUTHORIZATION {
-            break;
-        }
-    }
     if let Some(presented) = presented {
-        return callers.of_handle(&presented, provider, now);
+        return callers.of_handle(presented);
     }
     match &callers.fixed_subject {
         // A page in a browser sends no handle of its own accord, but it could lean on the fixed subject.
         Some(_) if headers.contains_key(ORIGIN) => Err(CallerError::Browser),
-        Some(subject) => {
-            let (subject, provider) = (subject.clone(), provider.clone());
-            Ok(Caller { key: ConnectionKey::new(subject, provider, Label::default()), is_user: false })
-        }
+        Some(subject) => Ok(Who::Fixed(subject.clone())),
         None => Err(CallerError::NoHandle),
     }
-}
-
-/// The handle-shaped part of a credential: of `Bearer X`, `token X` and plain `X`, and of either half of `Basic`.
-fn handle_in(value: &[u8]) -> Option<Cow<'_, str>> {
-    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
-    let credential = memchr::memchr(b' ', text.as_bytes()).map_or(text, |space| text[space..].trim_ascii_start());
-    if text.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic ")) {
-        let decoded = STANDARD.decode(credential).ok()?;
-        let pair = std::str::from_utf8(&decoded).ok()?;
-        return pair.split(':').find(|half| is_handle_shaped(half.as_bytes())).map(|half| Cow::Owned(half.to_owned()));
-    }
-    is_handle_shaped(credential.as_bytes()).then_some(Cow::Borrowed(credential))
 }
 
 /// Whether a text looks like a handle, or holds one.
@@ -202,7 +224,7 @@ mod tests {
         });
         OwnHosts {
             listed: vec!["sidekey:8701".to_owned(), "proxy.pod".to_owned()],
-            usual: Some("127.0.0.1:8701".to_owned()),
+            usual: vec!["127.0.0.1:8701".to_owned()],
         }
         .check(&headers)
         .map(str::to_owned)
@@ -230,30 +252,10 @@ mod tests {
         for bad in ["a@b", "a/b", "[::1", "[::1]x", "", "a b", "localhost:", "localhost:99999", ":80"] {
             assert_eq!(check(&[bad]), Err(CallerError::BadHost), "{bad}");
         }
-        let beyond_loopback = OwnHosts { listed: Vec::new(), usual: None };
+        let beyond_loopback = OwnHosts { listed: Vec::new(), usual: Vec::new() };
         let empty = HeaderMap::from_iter([(HOST, "".parse().expect("a value"))]);
         assert_eq!(beyond_loopback.check(&empty), Err(CallerError::BadHost));
         assert_eq!(check(&[]), Err(CallerError::BadHost));
         assert_eq!(check(&["localhost", "localhost"]), Err(CallerError::BadHost));
-    }
-
-    #[test]
-    fn a_handle_is_found_where_a_token_goes() {
-        let handle = format!("{MARKER}abc");
-        for value in
-            [format!("Bearer {handle}"), format!("bearer   {handle}"), format!("token {handle}"), handle.clone()]
-        {
-            assert_eq!(handle_in(value.as_bytes()).as_deref(), Some(handle.as_str()), "{value}");
-        }
-        for pair in [format!("x-access-token:{handle}"), format!("{handle}:x")] {
-            assert_eq!(
-                handle_in(format!("Basic {}", STANDARD.encode(&pair)).as_bytes()).as_deref(),
-                Some(handle.as_str()),
-                "{pair}"
-            );
-        }
-        for other in ["Bearer placeholder", "", "Basic !!", "Bearer", "Basic", "abcdeéfgh", "é", "basié x"] {
-            assert_eq!(handle_in(other.as_bytes()), None, "{other}");
-        }
     }
 }

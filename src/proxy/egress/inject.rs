@@ -1,11 +1,15 @@
 //! The headers that go out: nothing that the caller brought as credential, and exactly one of ours.
 
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use pingora::http::RequestHeader;
+use zeroize::Zeroizing;
 
+use super::admit::Admitted;
 use super::caller::is_handle_shaped;
+use super::placement::{self, CredentialHeader};
+use super::{Refusal, leak};
+use crate::base::secret::Secret;
 use crate::catalogue::{Api, template};
-use crate::vault::LiveToken;
 
 /// Why a request cannot go out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,7 @@ pub enum InjectError {
 fn is_removed(name: &str) -> bool {
     match name {
         "authorization" | "proxy-authorization" | "cookie" | "forwarded" | "origin" | "referer" => true,
+        "x-upstream-authorization" | "x-original-authorization" => true,
         "x-api-key" | "private-token" | "job-token" | "deploy-token" => true,
         "x-real-ip" | "x-original-url" | "x-rewrite-url" => true,
         "x-http-method-override" | "x-method-override" | "x-client-cert" => true,
@@ -30,73 +35,97 @@ fn is_removed(name: &str) -> bool {
     }
 }
 
-/// Looks for what must be refused, before anything is sent. `target` is the path and query that will go out.
-pub fn inspect(headers: &http::HeaderMap, credential: &HeaderName, target: &str) -> Result<(), InjectError> {
+/// Looks for what must be refused, before anything is sent. `target` is the path and query that will go out, without the
+/// token.
+pub fn inspect(headers: &http::HeaderMap, api: &Api, target: &str) -> Result<(), InjectError> {
+    let is_carrier = |name: &str| placement::carriers(api).any(|carrier| carrier == name);
     for (name, value) in headers {
         let text = name.as_str();
-        if memchr::memchr(b'_', text.as_bytes()).is_some()
-            && (is_removed(&text.replace('_', "-")) || text.replace('_', "-") == credential.as_str())
-        {
-            return Err(InjectError::OddHeaderName);
+        if memchr::memchr(b'_', text.as_bytes()).is_some() {
+            let hyphenated = text.replace('_', "-");
+            if is_removed(&hyphenated) || is_carrier(&hyphenated) {
+                return Err(InjectError::OddHeaderName);
+            }
         }
-        if name != credential && !is_removed(text) && holds_handle(value.as_bytes()) {
+        let is_leak = is_handle_shaped(text.as_bytes()) || leak::in_header_value(value.as_bytes());
+        if is_leak && !is_removed(text) && !is_carrier(text) {
             return Err(InjectError::HandleWouldLeave);
         }
     }
-    if holds_handle(target.as_bytes()) { Err(InjectError::HandleWouldLeave) } else { Ok(()) }
+    if leak::in_target(target) { Err(InjectError::HandleWouldLeave) } else { Ok(()) }
 }
 
-/// Whether a handle stands there, as it is or percent-encoded.
-fn holds_handle(bytes: &[u8]) -> bool {
-    let is_encoded = memchr::memchr(b'%', bytes).is_some();
-    is_handle_shaped(bytes)
-        || (is_encoded && is_handle_shaped(&percent_encoding::percent_decode(bytes).collect::<Vec<u8>>()))
-}
-
-/// Rewrites the headers of the request that goes to the provider.
+/// Rewrites the request that goes to the provider; the body to send, if the token is in it.
 pub fn inject(
     request: &mut RequestHeader,
     api: &Api,
-    token: &LiveToken,
-    authority: &HeaderValue,
-) -> Result<(), InjectError> {
-    let goes = |name: &&HeaderName| **name != api.credential.header && is_removed(name.as_str());
+    admitted: &Admitted,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Refusal> {
+    let Admitted { token, found, .. } = admitted;
+    let header_error = |why: String| Refusal::Inject(InjectError::Header(why));
+    let own = match found.header(token.access_token()).map_err(Refusal::Placement)? {
+        CredentialHeader::Canonical => {
+            let value = token.header_value(&api.credential).map_err(header_error)?;
+            Some((api.credential.header.clone(), value))
+        }
+        CredentialHeader::Other(name, value) => Some((name, value)),
+        CredentialHeader::None => None,
+    };
+    let is_own = |name: &HeaderName| own.as_ref().is_some_and(|(own, _)| own == name);
+    let is_carrier = |name: &HeaderName| placement::carriers(api).any(|carrier| carrier == name);
+    let goes = |name: &&HeaderName| !is_own(name) && (is_removed(name.as_str()) || is_carrier(name));
     let removed: Vec<HeaderName> = request.headers.keys().filter(goes).cloned().collect();
     for name in &removed {
         request.remove_header(name);
     }
-    let credential = token.header_value(&api.credential).map_err(InjectError::Header)?;
     let set = |request: &mut RequestHeader, name: &HeaderName, value: HeaderValue| {
-        request.insert_header(name.clone(), value).map_err(|error| InjectError::Header(error.to_string()))
+        request.insert_header(name.clone(), value).map_err(|error| header_error(error.to_string()))
     };
-    set(request, &HOST, authority.clone())?;
+    let target = found.target(&admitted.target, token.access_token()).map_err(Refusal::Placement)?;
+    let target = target.as_ref().map_or(admitted.target.as_str(), Secret::expose);
+    request.set_raw_path(target.as_bytes()).map_err(|error| header_error(error.to_string()))?;
+    set(request, &HOST, admitted.upstream.authority.clone())?;
     for (name, value) in &api.always {
         let value = template::fill(value, |name| token.captured.get(name).map(String::as_str));
         let value = HeaderValue::from_str(&value)
-            .map_err(|_| InjectError::Header(format!("{name} cannot be built from what was captured")))?;
+            .map_err(|_| header_error(format!("{name} cannot be built from what was captured")))?;
         set(request, name, value)?;
     }
+    for (name, value) in &admitted.tenant {
+        set(request, name, value.clone())?;
+    }
     // After these, so that nothing declared or sent can stand in its place.
-    set(request, &api.credential.header, credential)?;
+    if let Some((name, value)) = own {
+        set(request, &name, value)?;
+    }
     for (name, value) in &api.default {
         if !request.headers.contains_key(name) {
             set(request, name, value.clone())?;
         }
     }
-    Ok(())
+    let body = admitted.body.as_ref().and_then(|body| found.body(body, token.access_token()));
+    if admitted.body.is_some() {
+        // The body is here: nobody need be asked for it.
+        request.remove_header(&EXPECT);
+    }
+    if let Some(body) = &body {
+        request.remove_header(&TRANSFER_ENCODING);
+        set(request, &CONTENT_LENGTH, HeaderValue::from(body.len()))?;
+    }
+    Ok(body)
 }
 
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
-    use http::header::AUTHORIZATION;
 
     use super::*;
+    use crate::catalogue::provider::tests::provider;
     use crate::model::handle::MARKER;
 
     fn inspected(name: &'static str, value: &str, target: &str) -> Result<(), InjectError> {
         let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().expect("a value"))]);
-        inspect(&headers, &AUTHORIZATION, target)
+        inspect(&headers, &provider("github").apis[0], target)
     }
 
     #[test]
@@ -116,6 +145,8 @@ mod tests {
         let encoded = handle.replace('_', "%5F");
         assert_eq!(inspected("accept", "a", &format!("/{encoded}/x")), Err(InjectError::HandleWouldLeave));
         assert_eq!(inspected("x-echo", &encoded, "/"), Err(InjectError::HandleWouldLeave));
+        let in_name = inspected("y-sidekey_h_abc", "v", "/");
+        assert_eq!(in_name, Err(InjectError::HandleWouldLeave), "Pingora keeps the case of names");
         assert_eq!(inspected("authorization", &handle, "/"), Ok(()), "there it is replaced");
         assert_eq!(inspected("cookie", &handle, "/"), Ok(()), "there it is removed");
     }

@@ -3,6 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 use super::target::{Target, has_encoded_slash};
+use super::tenant;
 use crate::catalogue::Api;
 use crate::catalogue::provider::{PathPrefix, PathSegment};
 use crate::model::connection::Captured;
@@ -22,13 +23,22 @@ pub enum PolicyError {
         /// Its name.
         name: String,
     },
+    /// A rule of the operator refuses it.
+    Denied {
+        /// Which: a key of the configuration.
+        key: String,
+    },
     /// An encoded slash where none is allowed.
     EncodedSlash,
 }
 
-/// The path and query to send, for a target whose first segment named the API.
-pub fn outgoing(api: &Api, target: &Target<'_>, captured: &Captured) -> Result<String, PolicyError> {
-    let segments = &target.segments[1..];
+/// Whether a path may be one of the API's, whoever calls: the first thing that tells the APIs at one host apart.
+pub fn may_be_allowed(api: &Api, segments: &[&str]) -> bool {
+    api.paths.iter().any(|prefix| literals_fit(prefix, segments))
+}
+
+/// The path and query to send, for `segments` of `target` below the API's base path.
+pub fn outgoing(api: &Api, target: &Target<'_>, segments: &[&str], captured: &Captured) -> Result<String, PolicyError> {
     let filled = allowed(&api.paths, segments, captured)?;
     let with_encoded_slash = |(_, segment): &(usize, &&str)| target.is_encoded && has_encoded_slash(segment);
     for (index, _) in segments.iter().enumerate().filter(with_encoded_slash) {
@@ -51,7 +61,7 @@ pub fn outgoing(api: &Api, target: &Target<'_>, captured: &Captured) -> Result<S
     }
     if let Some(query) = target.query {
         path.push('?');
-        path.push_str(query);
+        path.push_str(&tenant::query(api, query, captured)?);
     }
     // Whatever was not filled in by now is no placeholder of ours, and braces do not belong into a path.
     let bytes = path.as_bytes();
@@ -77,33 +87,39 @@ fn allowed<'c>(prefixes: &[PathPrefix], segments: &[&str], captured: &'c Capture
 
 /// Matches a prefix and collects what is to be filled in at which segment.
 fn fill<'c>(prefix: &PathPrefix, segments: &[&str], captured: &'c Captured) -> Result<Filled<'c>, PolicyError> {
-    if segments.len() < prefix.0.len() {
-        return Err(PolicyError::NotAllowed);
-    }
-    let literals_fit = prefix.0.iter().zip(segments).all(|(declared, segment)| match declared {
-        PathSegment::Literal(literal) => literal == segment,
-        PathSegment::Captured(_) => true,
-    });
-    if !literals_fit {
+    if !literals_fit(prefix, segments) {
         return Err(PolicyError::NotAllowed);
     }
     let mut filled = Filled::new();
     for (index, (declared, segment)) in prefix.0.iter().zip(segments).enumerate() {
         if let PathSegment::Captured(name) = declared {
-            let value = captured.get(name).filter(|value| is_plain_segment(value));
-            let value = value.ok_or_else(|| PolicyError::NotCaptured { name: name.clone() })?;
+            let value = captured_value(captured, name)?;
             if !means(segment, name, value) {
                 return Err(PolicyError::OtherTenant { name: name.clone() });
             }
-            filled.push((index, value.as_str()));
+            filled.push((index, value));
         }
     }
     Ok(filled)
 }
 
+/// The connection's value, if it has one that can stand in a target.
+pub fn captured_value<'c>(captured: &'c Captured, name: &str) -> Result<&'c str, PolicyError> {
+    let value = captured.get(name).filter(|value| is_plain_segment(value));
+    value.map(String::as_str).ok_or_else(|| PolicyError::NotCaptured { name: name.to_owned() })
+}
+
+fn literals_fit(prefix: &PathPrefix, segments: &[&str]) -> bool {
+    let fits = |(declared, segment): (&PathSegment, &&str)| match declared {
+        PathSegment::Literal(literal) => literal == segment,
+        PathSegment::Captured(_) => true,
+    };
+    segments.len() >= prefix.0.len() && prefix.0.iter().zip(segments).all(fits)
+}
+
 /// Whether a segment stands for the connection's own value: a placeholder (`0`, the name, the name in braces), or the
 /// value itself; raw or percent-encoded.
-fn means(segment: &str, name: &str, value: &str) -> bool {
+pub fn means(segment: &str, name: &str, value: &str) -> bool {
     if segment == "0" || segment == value {
         return true;
     }
@@ -133,7 +149,8 @@ mod tests {
 
     fn sent(provider_name: &str, target: &str) -> Result<String, PolicyError> {
         let provider = provider(provider_name);
-        outgoing(&provider.apis[0], &parse(target.as_bytes()).expect("a good target"), &captured(REALM))
+        let target = parse(target.as_bytes()).expect("a good target");
+        outgoing(&provider.apis[0], &target, &target.segments[1..], &captured(REALM))
     }
 
     #[test]
@@ -193,8 +210,9 @@ mod tests {
         let target = parse(b"/quickbooks/v3/company/0/x").expect("good");
         let missing = Err(PolicyError::NotCaptured { name: "realm_id".to_owned() });
         for value in ["", "..", "a/b", "a?b", "a#b", "a&b\r\n", "a%2fb", "ä", "{realm_id}"] {
-            assert_eq!(outgoing(&quickbooks.apis[0], &target, &captured(value)), missing, "{value:?}");
+            let filled = outgoing(&quickbooks.apis[0], &target, &target.segments[1..], &captured(value));
+            assert_eq!(filled, missing, "{value:?}");
         }
-        assert_eq!(outgoing(&quickbooks.apis[0], &target, &Captured::new()), missing);
+        assert_eq!(outgoing(&quickbooks.apis[0], &target, &target.segments[1..], &Captured::new()), missing);
     }
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use http::HeaderName;
-use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::caller::CallerError;
 use super::inject::InjectError;
+use super::placement::PlacementError;
 use super::policy::PolicyError;
 use super::target::TargetError;
 use crate::base::problem_details::ProblemDetails;
@@ -31,6 +32,8 @@ pub enum Refusal {
     Policy(PolicyError),
     /// The headers cannot go out.
     Inject(InjectError),
+    /// Where the handle is, or where the token goes, is not clear.
+    Placement(PlacementError),
     /// There is no token.
     Token(TokenError),
     /// The connection's own host is not within the provider's bounds.
@@ -41,10 +44,34 @@ pub enum Refusal {
     Unreachable,
     /// The provider's certificate is not accepted.
     Certificate,
+    /// The upstream proxy does not let us through.
+    Proxy,
+    /// The provider's host leads back to us.
+    Loop,
+    /// DNS names an address for the provider's host at which no provider is.
+    Forbidden,
     /// The provider did not answer in time.
     TimedOut,
     /// The request contradicts itself.
     Malformed,
+    /// The request names another host than the connection was made for.
+    Misdirected,
+    /// The host is no provider's, and tunnels to it are not allowed.
+    HostNotListed,
+    /// A provider's host, but without TLS.
+    PlainHttp,
+    /// The credential for the proxy is not good, or is missing where one is needed.
+    ProxyCredential(CallerError),
+    /// A request for a tunnel that is not one beyond doubt.
+    BadConnect(&'static str),
+    /// A tunnel would lead to this machine, or next to it.
+    ForbiddenAddress,
+    /// The host that a tunnel is to lead to cannot be reached.
+    TunnelFailed,
+    /// What came where TLS was due is something else. There is no way to answer it.
+    NoTls,
+    /// A client did not accept our certificate. There is no way to answer it.
+    HandshakeFailed,
     /// Sidekey itself failed.
     Internal,
 }
@@ -62,7 +89,6 @@ impl Refusal {
             Self::Caller(CallerError::BadHost) => "bad-host",
             Self::Caller(CallerError::ForeignHost) => "foreign-host",
             Self::Caller(CallerError::Browser) => "browser-request",
-            Self::Caller(CallerError::TwoCredentials) => "two-credentials",
             Self::Caller(CallerError::NoHandle) => "handle-required",
             Self::Caller(CallerError::UnknownHandle) => "unknown-handle",
             Self::Caller(CallerError::Handle(HandleError::Expired)) => "expired-handle",
@@ -74,10 +100,15 @@ impl Refusal {
             Self::Policy(PolicyError::NotAllowed) => "path-not-allowed",
             Self::Policy(PolicyError::OtherTenant { .. }) => "other-tenant",
             Self::Policy(PolicyError::NotCaptured { .. }) => "tenant-unknown",
+            Self::Policy(PolicyError::Denied { .. }) => "denied-by-policy",
             Self::Policy(PolicyError::EncodedSlash) => "encoded-slash",
             Self::Inject(InjectError::OddHeaderName) => "odd-header-name",
             Self::Inject(InjectError::HandleWouldLeave) => "handle-would-leave",
             Self::Inject(InjectError::Header(_)) => "header-not-built",
+            Self::Placement(PlacementError::TwoCredentials) => "two-credentials",
+            Self::Placement(PlacementError::TwoHandles) => "two-handles",
+            Self::Placement(PlacementError::BodyTooLarge) => "body-too-large-for-placement",
+            Self::Placement(PlacementError::NotWritable(_)) => "header-not-built",
             Self::Token(TokenError::NotConnected) => "not-connected",
             Self::Token(TokenError::NeedsReauth { .. }) => "needs-reauth",
             Self::Token(TokenError::Unavailable { .. }) => "token-unavailable",
@@ -85,8 +116,20 @@ impl Refusal {
             Self::Origin => "host-out-of-bounds",
             Self::Unresolved | Self::Unreachable => "provider-unreachable",
             Self::Certificate => "provider-certificate",
+            Self::Proxy => "upstream-proxy",
+            Self::Loop => "loop",
+            Self::Forbidden => "provider-address",
             Self::TimedOut => "provider-timeout",
             Self::Malformed => "malformed-request",
+            Self::Misdirected => "misdirected-request",
+            Self::HostNotListed => "host-not-listed",
+            Self::PlainHttp => "plain-http",
+            Self::ProxyCredential(_) => "proxy-credential",
+            Self::BadConnect(_) => "bad-connect",
+            Self::ForbiddenAddress => "forbidden-address",
+            Self::TunnelFailed => "tunnel-failed",
+            Self::NoTls => "no-tls",
+            Self::HandshakeFailed => "tls-handshake",
             Self::Internal => "internal-error",
         }
     }
@@ -137,9 +180,6 @@ impl Refusal {
                 "This listener serves MCP servers; a web page must not use somebody's connections.".into(),
                 "call it from a program, without Origin and Sec-Fetch-Site headers".into(),
             ),
-            Self::Caller(CallerError::TwoCredentials) => {
-                (400, "Two credentials", "The credential header is there more than once.".into(), "send it once".into())
-            }
             Self::Caller(CallerError::NoHandle) => (
                 401,
                 "Handle required",
@@ -188,7 +228,7 @@ impl Refusal {
             Self::Policy(PolicyError::OtherTenant { name }) => (
                 403,
                 "Another tenant",
-                format!("The path names another {name} than the one that {whose} connected."),
+                format!("The request names another {name} than the one that {whose} connected."),
                 format!(
                     "send 0 or {{{name}}} in its place and it is filled in, or disconnect and connect the other one"
                 ),
@@ -196,6 +236,15 @@ impl Refusal {
             Self::Policy(PolicyError::NotCaptured { name }) => {
                 (403, "Tenant unknown", format!("The connection of {whose} has no {name}."), connect)
             }
+            Self::Policy(PolicyError::Denied { key }) => (
+                403,
+                "Denied by policy",
+                match key.strip_suffix(".allow") {
+                    Some(table) => format!("No rule of `allow` in [{table}] allows this call at {provider}."),
+                    None => format!("The rule {key} denies this call at {provider}."),
+                },
+                format!("if the call is meant to be allowed, the operator changes {key} in the configuration"),
+            ),
             Self::Policy(PolicyError::EncodedSlash) => (
                 400,
                 "Encoded slash",
@@ -216,6 +265,28 @@ impl Refusal {
             ),
             Self::Inject(InjectError::Header(why)) => {
                 (403, "Header not built", format!("A declared header is missing: {why}."), connect)
+            }
+            Self::Placement(PlacementError::TwoCredentials) => (
+                400,
+                "Two credentials",
+                "A place of the token is there more than once, in several spellings, or beside another one in use."
+                    .into(),
+                "send one handle in one place".into(),
+            ),
+            Self::Placement(PlacementError::TwoHandles) => (
+                400,
+                "Two handles",
+                "The request holds two different handles; it is not clear whose it is.".into(),
+                "send one handle".into(),
+            ),
+            Self::Placement(PlacementError::BodyTooLarge) => (
+                413,
+                "Body too large for placement",
+                "The handle may stand in the body, and bodies of more than 64 KiB are not searched for it.".into(),
+                "send the handle in the Authorization header, or a shorter body".into(),
+            ),
+            Self::Placement(PlacementError::NotWritable(place)) => {
+                (403, "Token not placed", format!("The token of {whose} cannot be written into {place}."), connect)
             }
             Self::Token(TokenError::NotConnected) => {
                 (403, "Not connected", format!("There is no connection of {whose} to {provider}."), connect)
@@ -262,6 +333,27 @@ impl Refusal {
                 format!("The server at {provider}'s address did not prove to be {provider}. Nothing was sent."),
                 "check what stands between Sidekey and the provider, and the root certificates".into(),
             ),
+            Self::Proxy => (
+                502,
+                "Upstream proxy in the way",
+                format!("The upstream proxy opened no way to {provider}. Nothing was sent to {provider}."),
+                "check egress.upstream_proxy: its address, its credential, and whether it lets this host through"
+                    .into(),
+            ),
+            Self::Loop => (
+                502,
+                "Loop",
+                format!("The host of {provider} leads back to Sidekey itself. Nothing was sent."),
+                "check egress.resolve, DNS and the origin of the API: none may name a listener of Sidekey".into(),
+            ),
+            Self::Forbidden => (
+                502,
+                "Provider's address not acceptable",
+                format!(
+                    "DNS names an address of this machine or its network link for the host of {provider}. Nothing was sent."
+                ),
+                "check DNS where Sidekey runs; if it is meant, write the address into egress.resolve".into(),
+            ),
             Self::TimedOut => (
                 504,
                 "Provider timed out",
@@ -273,6 +365,60 @@ impl Refusal {
                 "Malformed request",
                 "The request is not one that all servers would read in the same way.".into(),
                 "leave out Connection headers that name other headers, and what else is unusual".into(),
+            ),
+            Self::Misdirected => (
+                421,
+                "Misdirected request",
+                "The host of the request is not the one that the connection was made for.".into(),
+                "connect to each host separately; Host, the name in TLS and the tunnel's host must be the same".into(),
+            ),
+            Self::HostNotListed => (
+                403,
+                "Host not listed",
+                "This host is not a provider's, or not at this port, and tunnels to it are not allowed.".into(),
+                "configure the provider, or list the host in `egress.tunnel_hosts`".into(),
+            ),
+            Self::PlainHttp => (
+                403,
+                "Plain HTTP to a provider",
+                "A token is never sent without TLS.".into(),
+                "use https:// in the URL".into(),
+            ),
+            Self::ProxyCredential(error) => {
+                let ProblemDetails { detail, .. } = Self::Caller(*error).problem(provider, key);
+                let next_step = "use the proxy as `http://HANDLE@host:port`, with a handle that is in force: `sidekey \
+                     handle issue --subject S`";
+                (407, "Handle for the proxy required", detail, next_step.into())
+            }
+            Self::BadConnect(why) => (
+                400,
+                "Bad request for a tunnel",
+                format!("The request for a tunnel is refused: {why}."),
+                "send `CONNECT host:port HTTP/1.1` with one Host header that says the same, and no body".into(),
+            ),
+            Self::ForbiddenAddress => (
+                403,
+                "Forbidden address",
+                "The tunnel would lead to this machine, or to what only its neighbours may reach.".into(),
+                "connect directly (NO_PROXY), or list host and port in `egress.tunnel_hosts`".into(),
+            ),
+            Self::TunnelFailed => (
+                502,
+                "Tunnel failed",
+                format!("{provider} cannot be reached."),
+                "check the name, and the network where Sidekey runs".into(),
+            ),
+            Self::NoTls => (
+                400,
+                "No TLS",
+                "A tunnel to a provider's host carries TLS and nothing else.".into(),
+                "use https:// in the URL".into(),
+            ),
+            Self::HandshakeFailed => (
+                400,
+                "TLS handshake failed",
+                "The client did not accept the certificate.".into(),
+                "let it trust the local authority: `sidekey ca export`".into(),
             ),
             Self::Internal => (
                 500,
@@ -301,12 +447,21 @@ impl Refusal {
             | Self::Caller(CallerError::Handle(HandleError::Expired | HandleError::Revoked)) => {
                 vec![(WWW_AUTHENTICATE, "Bearer realm=\"sidekey\"".to_owned())]
             }
+            Self::ProxyCredential(_) => {
+                vec![(PROXY_AUTHENTICATE, "Basic realm=\"sidekey\"".to_owned())]
+            }
             Self::Token(TokenError::Unavailable { retry_after, .. }) => {
                 vec![(RETRY_AFTER, seconds_up(*retry_after).to_string())]
             }
             Self::Token(TokenError::Operator { .. }) => vec![(RETRY_AFTER, "60".to_owned())],
             _ => Vec::new(),
         }
+    }
+}
+
+impl From<PlacementError> for Refusal {
+    fn from(error: PlacementError) -> Self {
+        Self::Placement(error)
     }
 }
 

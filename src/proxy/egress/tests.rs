@@ -1,4 +1,5 @@
-use super::*;
+use super::route::captured_upstream;
+use crate::base::outbound::{Outbound, OutboundSettings};
 use crate::catalogue::Api;
 use crate::catalogue::entry::ApiEntry;
 use crate::catalogue::provider::tests::provider;
@@ -12,7 +13,8 @@ fn salesforce_like(instance_url: &str) -> Option<String> {
     let owner = provider("github");
     let api = Api::prepare(&owner.name, "crm", &declared, &owner.entry).expect("sound");
     let captured = Captured::from([("instance_url".to_owned(), instance_url.to_owned())]);
-    captured_upstream(&api, &captured).map(|upstream| upstream.prefix)
+    captured_upstream(&api, &captured, &Outbound::of_tests(OutboundSettings::default(), &[]))
+        .map(|upstream| upstream.prefix)
 }
 
 #[test]
