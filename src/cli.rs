@@ -4,14 +4,17 @@
 
 mod admin_client;
 mod audit;
+mod ca;
 mod check;
 mod clients;
 mod connect;
 mod disconnect;
+mod env;
 mod grants;
 mod handle;
 mod init;
 mod keys;
+mod run;
 mod serve;
 mod status;
 mod store;
@@ -38,6 +41,16 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM.
     Serve(ConfigArgument),
+    /// Start a program with what it needs to reach its provider through Sidekey, and nothing that it could steal.
+    Run(run::Arguments),
+    /// Print what `run` would set, for a program that is started elsewhere.
+    Env(env::Arguments),
+    /// The server that `run`s share where no other runs.
+    #[command(hide = true)]
+    RunServer(ConfigArgument),
+    /// What `run` starts its program through.
+    #[command(hide = true)]
+    RunConfined(run::confined::Arguments),
     /// Say everything that is wrong with a configuration.
     Check(check::Arguments),
     /// Write a working configuration and a key.
@@ -58,6 +71,9 @@ enum Command {
     /// Grants: which MCP clients act for whom.
     #[command(subcommand)]
     Grants(grants::Command),
+    /// The local authority, whose certificates stand in for those of providers.
+    #[command(subcommand)]
+    Ca(ca::Command),
     /// Show what was done: one line for every OAuth operation.
     Audit(audit::Arguments),
     /// Show all connections and how they stand.
@@ -95,8 +111,12 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
         }
     };
     // Whatever is created from here on is for its owner alone.
-    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    let callers_umask = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let done = match cli.command {
+        Command::Run(arguments) => return run::run(&arguments, callers_umask).unwrap_or_else(|error| report(&error)),
+        Command::RunConfined(arguments) => return run::confined::run(&arguments, callers_umask),
+        Command::RunServer(argument) => run::shared_server::run(&argument),
+        Command::Env(arguments) => env::run(&arguments),
         Command::Serve(argument) => serve::run(&argument),
         Command::Check(arguments) => check::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
@@ -107,12 +127,25 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
         Command::Handle(command) => handle::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Grants(command) => grants::run(&command),
+        Command::Ca(command) => ca::run(&command),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
+    }
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config(problems) => {
+                let problems: Vec<String> = problems.iter().map(Problem::to_string).collect();
+                formatter.write_str(&problems.join("; "))
+            }
+            Self::Usage(message) | Self::Failed(message) => formatter.write_str(message),
+        }
     }
 }
 

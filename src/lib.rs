@@ -14,6 +14,7 @@
 //! | 3 | [`config`] | the operator's TOML -> valid settings, every problem at once |
 //! | 3 | [`vault`] | the current token of a connection: cache, single flight, refresh, schedule |
 //! | 3 | [`issuer`] | the OAuth 2.1 authorization server towards MCP clients; knows nothing of providers |
+//! | 3 | [`authority`] | the local certificate authority: certificates for the hosts of providers, and nothing else |
 //! | 3 | [`identity`] | who the user is: the account at one provider |
 //! | 4 | [`dance`] | connect a subject to a provider: link, begin, callback |
 //! | 5 | [`proxy`] | the data plane on Pingora: MCP server -> provider API |
@@ -21,6 +22,7 @@
 //! | 6 | [`server`] | composition, listeners, start-up and shutdown |
 //! | 7 | [`cli`] | one sub-command, one file |
 
+pub mod authority;
 pub mod base;
 pub mod catalogue;
 pub mod cli;

@@ -1,7 +1,6 @@
 //! One running Sidekey: everything put together, its listeners, its start and its end.
 
 mod compose;
-mod connection;
 mod listeners;
 mod signals;
 
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::authority;
 use crate::config::Settings;
 use crate::telemetry::health::Part;
 
@@ -65,13 +65,15 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     let listeners = Listeners::open(&settings)?;
     // Only one that can serve takes the place of another.
     world.vault.admit_store().await.map_err(|error| StartError(error.to_string()))?;
-    let (public, egress, metrics) = (listeners.public_address, listeners.egress_address, listeners.metrics_address);
-    let probes = listeners.serve(&settings, &world, &stopping, &connections);
+    let (public, metrics) = (listeners.public_address, listeners.metrics_address);
+    let egress = listeners.egress_addresses[0];
+    let probes = listeners.serve(&settings, &world, &stopping, &connections)?;
     let worker = tokio::spawn(Arc::clone(&world.vault).work());
     let keep_issuer = World::keep_issuer(Arc::clone(&world.issuer), world.clock());
+    let keep_authority = authority::keep(Arc::clone(&world.authority));
     let revocations = Arc::clone(&world.dance).work_on_revocations();
     let housekeeper = tokio::spawn(async move {
-        tokio::join!(keep_issuer, revocations);
+        tokio::join!(keep_issuer, keep_authority, revocations);
     });
     world.health.well(Part::Store);
     world.health.well(Part::Listeners);
@@ -129,9 +131,23 @@ impl Running {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(settings: Settings, environment: Environment) -> Result<(), StartError> {
+    run_until(settings, environment, || {}, std::future::pending()).await
+}
+
+/// Serves until SIGTERM or SIGINT, or until `over` is. `started` is called once requests are answered.
+pub async fn run_until(
+    settings: Settings,
+    environment: Environment,
+    started: impl FnOnce(),
+    over: impl Future<Output = ()>,
+) -> Result<(), StartError> {
     let signals = signals::Signals::listen().map_err(|error| StartError(error.to_string()))?;
     let running = start(settings, environment).await?;
-    signals.wait_for_stop().await;
+    started();
+    tokio::select! {
+        () = signals.wait_for_stop() => {}
+        () = over => {}
+    }
     running.stop().await;
     Ok(())
 }

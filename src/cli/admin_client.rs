@@ -1,6 +1,7 @@
 //! Asks the running server through its admin socket, or, where none runs, the same routes in this process.
 
 use std::path::Path;
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{Method, Request};
@@ -21,7 +22,7 @@ pub fn ask(config: &Path, method: Method, path: &str, body: Option<&impl Seriali
         None => Vec::new(),
     };
     super::runtime(1)?.block_on(async {
-        let (status, answer) = match over_socket(&settings, method.clone(), path, body.clone()).await {
+        let (status, answer) = match over_socket(&settings.admin_socket, method.clone(), path, body.clone()).await {
             Err(SocketError::NobodyThere) => in_process(&settings, method, path, body).await?,
             Err(SocketError::Failed(why)) => return Err(CliError::Failed(why)),
             Ok(answer) => answer,
@@ -30,22 +31,42 @@ pub fn ask(config: &Path, method: Method, path: &str, body: Option<&impl Seriali
     })
 }
 
-enum SocketError {
+/// Why there is no answer.
+pub enum SocketError {
+    /// Nobody listens.
     NobodyThere,
+    /// Somebody does, but did not answer.
     Failed(String),
 }
 
-#[expect(clippy::disallowed_methods, reason = "a client for our own socket, not for the network")]
-async fn over_socket(
-    settings: &Settings,
+/// What only needs a look, or a line on the disk, is answered in this time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks the server that listens there, and nobody else. The answer is JSON; `Null` where there is none.
+pub async fn ask_server(
+    socket: &Path,
     method: Method,
     path: &str,
-    body: Vec<u8>,
-) -> Result<(u16, Vec<u8>), SocketError> {
+    body: Option<&impl Serialize>,
+) -> Result<Value, CliError> {
+    let body = body.map(serde_json::to_vec).transpose().map_err(|error| CliError::Failed(error.to_string()))?;
+    let asked = over_socket(socket, method, path, body.unwrap_or_default());
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok((status, answer))) => understand(status, &answer),
+        Ok(Err(SocketError::NobodyThere)) => {
+            Err(CliError::Failed(format!("no server listens on {} anymore", socket.display())))
+        }
+        Ok(Err(SocketError::Failed(why))) => Err(CliError::Failed(why)),
+        Err(_) => Err(CliError::Failed("the server does not answer".to_owned())),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a client for our own socket, not for the network")]
+async fn over_socket(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>), SocketError> {
     let failed = |error: reqwest::Error| SocketError::Failed(format!("the admin socket: {error}"));
     // Reqwest wants a TLS configuration even for a socket without TLS.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().unix_socket(settings.admin_socket.clone()).no_proxy();
+    let client = reqwest::Client::builder().unix_socket(socket.to_owned()).no_proxy();
     let client = client.build().map_err(failed)?;
     let request =
         client.request(method, format!("http://localhost{path}")).header("content-type", "application/json").body(body);
@@ -67,7 +88,7 @@ async fn in_process(
     let world = World::compose(settings, environment).await.map_err(|error| failed(error.to_string()))?;
     let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
     let request = request.body(Body::from(body)).map_err(|error| failed(error.to_string()))?;
-    let Ok(answer) = world.admin(settings).oneshot(request).await;
+    let Ok(answer) = world.admin(settings, None).oneshot(request).await;
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await.map_err(|error| failed(error.to_string()))?;
     Ok((status, body.to_bytes().to_vec()))

@@ -25,7 +25,8 @@ pub struct Issue {
     /// Whose connections it reaches.
     #[arg(long, alias = "user")]
     subject: Subject,
-    /// At which provider; may be given several times. Without it, at all.
+    /// At which provider; may be given several times. Without it, at all. For a single one the handle looks like that provider's
+    /// tokens.
     #[arg(long)]
     provider: Vec<ProviderName>,
     /// Which of several connections at a provider.
@@ -74,6 +75,7 @@ fn issue(arguments: &Issue) -> Result<(), CliError> {
         subject: arguments.subject.clone(),
         providers: (!arguments.provider.is_empty()).then(|| arguments.provider.iter().cloned().collect()),
         label: arguments.label.clone(),
+        tunnels: false,
         expires: arguments.expires.clone(),
     };
     let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/handles", Some(&request))?;

@@ -3,6 +3,7 @@
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 use super::{CliError, ConfigArgument, load, runtime};
+use crate::config::Settings;
 use crate::config::file::{LogFormat, LogLevel};
 use crate::server::{self, Environment};
 use crate::telemetry::logging;
@@ -10,6 +11,15 @@ use crate::telemetry::logging;
 /// Serves until SIGTERM.
 pub fn run(argument: &ConfigArgument) -> Result<(), CliError> {
     let settings = load(&argument.config)?;
+    prepare(&settings);
+    let runtime = runtime(settings.threads)?;
+    let failed = |error: server::StartError| CliError::Failed(error.to_string());
+    let environment = Environment::system(&settings).map_err(failed)?;
+    runtime.block_on(server::run(settings, environment)).map_err(failed)
+}
+
+/// What every process that holds tokens does first.
+pub fn prepare(settings: &Settings) {
     logging::start(settings.log_format == LogFormat::Json, level(settings.log_level));
     keep_memory_private();
     // The message of a panic may hold what it was about: only the place is told.
@@ -17,10 +27,6 @@ pub fn run(argument: &ConfigArgument) -> Result<(), CliError> {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(operation = "panic", place, "a defect; one connection or task has ended");
     }));
-    let runtime = runtime(settings.threads)?;
-    let failed = |error: server::StartError| CliError::Failed(error.to_string());
-    let environment = Environment::system(&settings).map_err(failed)?;
-    runtime.block_on(server::run(settings, environment)).map_err(failed)
 }
 
 /// No core dumps, no debugger of another process: memory holds tokens.

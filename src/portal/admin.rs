@@ -2,7 +2,9 @@
 //!
 //! The command line asks the same routes in its own process when no server runs.
 
+mod ca;
 mod keys;
+mod server;
 mod status;
 
 use std::collections::BTreeSet;
@@ -16,6 +18,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
+use crate::authority::Authority;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::duration::DurationText;
 use crate::base::problem_details::{CONTENT_TYPE as PROBLEM_JSON, ProblemDetails};
@@ -24,15 +27,18 @@ use crate::dance::{BeginError, Dance};
 use crate::issuer::Issuer;
 use crate::model::connection::ConnectionKey;
 use crate::model::grant::{EndReason, Grant};
-use crate::model::handle::HandleRecord;
+use crate::model::handle::{self, HandleRecord};
 use crate::model::names::{Label, ProviderName, ServerName, Subject};
 use crate::model::scope::ScopeSet;
 use crate::store::seal::Sealer;
 use crate::store::{Store, StoreError};
 use crate::telemetry::audit::{Audit, Record};
+use crate::telemetry::refusals::Refusals;
 use crate::vault::Vault;
 use crate::vault::handles::{HandleTable, NewHandle};
 
+pub use ca::CaAnswer;
+pub use server::{Addresses, ServerAnswer};
 pub use status::{ConfirmAnswer, StatusQuery};
 
 /// What the admin API needs.
@@ -54,16 +60,24 @@ pub struct AdminState {
     pub issuer: Arc<Issuer>,
     /// What was done.
     pub audit: Arc<Audit>,
+    /// Certificates for the hosts of providers.
+    pub authority: Arc<Authority>,
+    /// What was refused to whom.
+    pub refusals: Arc<Refusals>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where browsers reach us.
     pub public_url: Arc<SafeUrl>,
+    /// Where this server listens, if it does.
+    pub listens: Option<Addresses>,
 }
 
 /// The routes of the admin socket.
 pub fn router(state: AdminState) -> Router {
     Router::new()
+        .route("/v1/server", get(server::show))
         .route("/v1/status", get(status::status))
+        .route("/v1/ca", get(ca::show))
         .route("/v1/keys", get(keys::list))
         .route("/v1/keys/reseal", post(keys::reseal))
         .route("/v1/store/confirm", post(status::confirm_store))
@@ -71,6 +85,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/disconnect", post(disconnect))
         .route("/v1/handles", get(list_handles).post(issue_handle))
         .route("/v1/handles/{id}", delete(revoke_handle))
+        .route("/v1/handles/{id}/renew", post(renew_handle))
+        .route("/v1/refusals", get(list_refusals))
         .route("/v1/grants", get(list_grants))
         .route("/v1/grants/{id}", delete(revoke_grant))
         .with_state(state)
@@ -144,6 +160,9 @@ pub struct NewHandleRequest {
     /// Which of several connections.
     #[serde(default)]
     pub label: Label,
+    /// Whether it may open tunnels to hosts that are neither a provider's nor listed.
+    #[serde(default)]
+    pub tunnels: bool,
     /// For how long, such as `30d`; absent means until it is revoked.
     pub expires: Option<String>,
 }
@@ -173,12 +192,16 @@ async fn issue_handle(
         Some(Err(expected)) => return Err(Failure::bad_request(format!("`expires` is not {expected}"))),
         None => None,
     };
-    let NewHandleRequest { subject, providers, label, .. } = request;
-    let (handle, record) = state.handles.issue(NewHandle { subject, providers, label, expires_at }).await?;
+    let NewHandleRequest { subject, providers, label, tunnels, .. } = request;
+    // A handle for one provider looks like that provider's tokens.
+    let only = providers.iter().flatten().next().filter(|_| providers.as_ref().is_some_and(|all| all.len() == 1));
+    let prefix =
+        only.and_then(|provider| state.dance.provider(provider)).map(|provider| provider.handle_prefix.clone());
+    let (handle, record) = state.handles.issue(NewHandle { subject, providers, label, tunnels, expires_at }).await?;
     state.audit.record(handle_record("issue_handle", &record));
     Ok(Json(NewHandleAnswer {
         id: record.id,
-        handle: handle.expose().to_owned(),
+        handle: handle::with_prefix(prefix.as_deref().unwrap_or_default(), &handle).expose().to_owned(),
         expires_at: expires_at.map(|time| time.to_string()),
     }))
 }
@@ -189,6 +212,7 @@ struct HandleStatus {
     subject: Subject,
     providers: Option<BTreeSet<ProviderName>>,
     label: Label,
+    tunnels: bool,
     created_at: String,
     expires_at: Option<String>,
     revoked_at: Option<String>,
@@ -201,6 +225,7 @@ impl From<&HandleRecord> for HandleStatus {
             subject: record.subject.clone(),
             providers: record.providers.clone(),
             label: record.label.clone(),
+            tunnels: record.tunnels,
             created_at: record.created_at.to_string(),
             expires_at: record.expires_at.map(|time| time.to_string()),
             revoked_at: record.revoked_at.map(|time| time.to_string()),
@@ -218,6 +243,27 @@ async fn list_handles(State(state): State<AdminState>) -> Json<serde_json::Value
     Json(serde_json::json!({ "handles": handles }))
 }
 
+/// Body of `POST /v1/handles/{id}/renew`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// For how long from now on, such as `10m`.
+    pub expires: String,
+}
+
+async fn renew_handle(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    Json(request): Json<RenewRequest>,
+) -> Result<StatusCode, Failure> {
+    let duration = request.expires.parse::<DurationText>();
+    let duration = duration.map_err(|expected| Failure::bad_request(format!("`expires` is not {expected}")))?;
+    match state.handles.renew(&id, state.clock.now().plus(duration.0)).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(unknown_handle_id("There is no such handle that could be renewed.")),
+    }
+}
+
 async fn revoke_handle(State(state): State<AdminState>, Path(id): Path<String>) -> Result<StatusCode, Failure> {
     let known = state.handles.list().into_iter().find(|record| record.id == id);
     if state.handles.revoke(&id).await? {
@@ -226,15 +272,29 @@ async fn revoke_handle(State(state): State<AdminState>, Path(id): Path<String>) 
         }
         Ok(StatusCode::NO_CONTENT)
     } else {
-        let next = "`sidekey handle list` shows the ids";
-        Err(Failure(ProblemDetails::new(
-            "unknown-handle-id",
-            404,
-            "Unknown handle id",
-            "There is no such handle.",
-            next,
-        )))
+        Err(unknown_handle_id("There is no such handle."))
     }
+}
+
+fn unknown_handle_id(detail: &str) -> Failure {
+    Failure(ProblemDetails::new(
+        "unknown-handle-id",
+        404,
+        "Unknown handle id",
+        detail,
+        "`sidekey handle list` shows the ids",
+    ))
+}
+
+/// Query of `GET /v1/refusals`.
+#[derive(Debug, Deserialize)]
+struct RefusalsOf {
+    /// The id of the handle.
+    handle: String,
+}
+
+async fn list_refusals(State(state): State<AdminState>, Query(of): Query<RefusalsOf>) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "refusals": state.refusals.of(&of.handle) }))
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! Puts the parts together.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,14 @@ use async_trait::async_trait;
 use axum::Router;
 
 use super::StartError;
+use crate::authority::{self, Authority, AuthorityError};
 use crate::base::address::AllowedDestinations;
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::dns::Dns;
 use crate::base::http::{HttpClient, Limits, NetworkClient};
+use crate::base::outbound::{self, Outbound};
 use crate::base::random::{self, Random, SystemRandom};
+use crate::base::resolver::Resolver;
 use crate::config::Settings;
 use crate::dance::{self, Dance};
 use crate::identity::Accounts;
@@ -19,11 +24,11 @@ use crate::issuer::{self, GrantLiveness, Issuer};
 use crate::model::grant::Grant;
 use crate::model::names::ServerName;
 use crate::model::server::McpServer;
-use crate::portal::admin::{self, AdminState};
+use crate::portal::admin::{self, Addresses, AdminState};
 use crate::portal::{self, PublicState, probes};
-use crate::proxy::Resolver;
-use crate::proxy::egress::{self, Egress};
+use crate::proxy::egress::{self, Callers, Egress, Hosts};
 use crate::proxy::ingress::{self, Ingress};
+use crate::proxy::intercept::Tunnels;
 use crate::proxy::public::{self, Public};
 use crate::store::reseal;
 use crate::store::seal::Sealer;
@@ -33,6 +38,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refusals::Refusals;
 use crate::vault::guard::Guard;
 use crate::vault::handles::HandleTable;
 use crate::vault::{self, Standing, Vault};
@@ -43,6 +49,8 @@ pub struct Environment {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// Where calls to providers go.
+    pub outbound: Arc<Outbound>,
     /// Token endpoints.
     pub http: Arc<dyn HttpClient>,
     /// Documents at URLs that strangers chose.
@@ -57,11 +65,22 @@ impl Environment {
     /// The real one.
     pub fn system(settings: &Settings) -> Result<Self, StartError> {
         let limits = Limits { connect: settings.timeouts.connect, total: settings.timeouts.token, ..Limits::default() };
-        let http = NetworkClient::new(limits, &[]).map_err(StartError)?;
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let parts = outbound::Parts {
+            settings: settings.egress.outbound.clone(),
+            own_ports: [&settings.public.listen, &settings.metrics_listen]
+                .into_iter()
+                .chain(&settings.egress.listen)
+                .map(SocketAddr::port)
+                .collect(),
+            dns: Dns::system(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        };
+        let outbound = Arc::new(Outbound::new(parts).map_err(StartError)?);
+        let http = NetworkClient::new(limits, Arc::clone(&outbound));
         let allowed = AllowedDestinations(settings.document_networks.clone());
         let documents = NetworkClient::guarded(DOCUMENT_LIMITS, &[], allowed).map_err(StartError)?;
-        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        Ok(Self { clock, random, http: Arc::new(http), documents: Arc::new(documents) })
+        Ok(Self { clock, random, outbound, http: Arc::new(http), documents: Arc::new(documents) })
     }
 }
 
@@ -77,25 +96,39 @@ pub struct World {
     pub issuer: Arc<Issuer>,
     /// How often the public listener may be used.
     pub limits: Arc<issuer::limits::Limits>,
+    /// Certificates for the hosts of providers.
+    pub authority: Arc<Authority>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Whether all is well.
     pub health: Arc<Health>,
     /// What was done.
     pub audit: Arc<Audit>,
+    /// What was refused to whom.
+    pub refusals: Arc<Refusals>,
     store: Arc<dyn Store>,
     sealer: Sealer,
     clock: Arc<dyn Clock>,
+    outbound: Arc<Outbound>,
 }
 
 impl World {
     /// Opens the store and builds everything on it.
     pub async fn compose(settings: &Settings, environment: Environment) -> Result<Self, StartError> {
-        let Environment { clock, random, http, documents } = environment;
+        let Environment { clock, random, outbound, http, documents } = environment;
         let sqlite = SqliteStore::open(&settings.store_directory).map_err(|error| StartError(error.to_string()))?;
         let sqlite = Arc::new(sqlite);
         let store: Arc<dyn Store> = Arc::clone(&sqlite) as Arc<dyn Store>;
         let sealer = Sealer::new(settings.keys.clone(), Arc::clone(&random));
+        let authority = Authority::open(authority::Parts {
+            directory: settings.store_directory.join(authority::DIRECTORY_NAME),
+            sealer: sealer.clone(),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            hosts: settings.provider_hosts(),
+        });
+        let authority = authority.map_err(|error| StartError(error.to_string()))?;
+        outbound.distrust(&authority.bundle());
         let metrics = Metrics::new(settings.providers.keys()).map_err(|error| StartError(error.to_string()))?;
         let (metrics, health) = (Arc::new(metrics), Arc::new(Health::default()));
         let audit = Audit::open(&settings.store_directory, Arc::clone(&clock));
@@ -145,7 +178,23 @@ impl World {
         });
         let issuer = issuer.await.map_err(failed)?;
         let limits = issuer::limits::Limits::new(settings.rates, &clock);
-        Ok(Self { vault, dance, handles, issuer, limits, metrics, health, audit, store, sealer, clock })
+        let refusals = Arc::new(Refusals::default());
+        Ok(Self {
+            vault,
+            dance,
+            handles,
+            issuer,
+            limits,
+            authority,
+            metrics,
+            health,
+            audit,
+            refusals,
+            store,
+            sealer,
+            clock,
+            outbound,
+        })
     }
 
     /// Refuses to serve while a key is missing that something needs: it may have been taken out of the configuration too early,
@@ -153,7 +202,13 @@ impl World {
     pub async fn check_keys(&self, given_up: &[String]) -> Result<(), StartError> {
         let missing = reseal::missing_keys(self.store.as_ref(), &self.sealer, given_up).await;
         let missing = missing.map_err(|error| StartError(error.to_string()))?;
-        let Some(first) = missing.first() else { return Ok(()) };
+        let Some(first) = missing.first() else {
+            return match self.authority.missing_key() {
+                Some(AuthorityError::UnknownKey(_, id)) if given_up.contains(&id.to_string()) => Ok(()),
+                Some(error) => Err(StartError(error.to_string())),
+                None => Ok(()),
+            };
+        };
         let all: Vec<String> = missing.iter().map(|used| format!("{} ({} values)", used.id, used.values)).collect();
         Err(StartError(format!(
             "stored values are sealed with keys that are not in store.keys: {}. Put them back (with both keys there, `sidekey keys reseal` \
@@ -164,8 +219,8 @@ impl World {
         )))
     }
 
-    /// The admin API.
-    pub fn admin(&self, settings: &Settings) -> Router {
+    /// The admin API, of a server that listens there or of a command without one.
+    pub fn admin(&self, settings: &Settings, listens: Option<Addresses>) -> Router {
         admin::router(AdminState {
             store: Arc::clone(&self.store),
             sealer: self.sealer.clone(),
@@ -175,8 +230,11 @@ impl World {
             handles: Arc::clone(&self.handles),
             issuer: Arc::clone(&self.issuer),
             audit: Arc::clone(&self.audit),
+            authority: Arc::clone(&self.authority),
+            refusals: Arc::clone(&self.refusals),
             clock: Arc::clone(&self.clock),
             public_url: Arc::new(settings.public_url.clone()),
+            listens,
         })
     }
 
@@ -199,7 +257,7 @@ impl World {
         let ingress = Ingress::new(ingress::Parts {
             issuer: Arc::clone(&self.issuer),
             limits: Arc::clone(&self.limits),
-            resolver: Resolver::new(Arc::clone(&self.clock)),
+            resolver: Resolver::system(Arc::clone(&self.clock)),
             timeouts: settings.timeouts,
             public_url: url.clone(),
             allowed_origins: settings.public.allowed_origins.clone(),
@@ -225,27 +283,51 @@ impl World {
         }
     }
 
+    /// Where calls to providers go.
+    pub fn outbound(&self) -> &Outbound {
+        &self.outbound
+    }
+
     /// Time.
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }
 
-    /// The egress listener's application.
-    pub fn egress(&self, settings: &Settings) -> Egress {
-        Egress::new(egress::Parts {
-            providers: settings.providers.clone(),
-            vault: Arc::clone(&self.vault),
+    /// The egress listener's application, and what decides about tunnels.
+    pub fn egress(&self, settings: &Settings) -> (Egress, Tunnels) {
+        let hosts = Arc::new(Hosts::new(&settings.providers, &self.outbound, &self.metrics));
+        let callers = Arc::new(Callers {
             handles: Arc::clone(&self.handles),
             issuer: Arc::clone(&self.issuer),
-            public_url: settings.public_url.clone(),
             fixed_subject: settings.egress.subject.clone(),
-            listen: settings.egress.listen,
+        });
+        let egress = Egress::new(egress::Parts {
+            providers: settings.providers.clone(),
+            vault: Arc::clone(&self.vault),
+            callers: Arc::clone(&callers),
+            hosts_of_providers: Arc::clone(&hosts),
+            servers: settings.issuer.servers.clone(),
+            public_url: settings.public_url.clone(),
+            listen: settings.egress.listen.clone(),
             hosts: settings.egress.hosts.clone(),
             timeouts: settings.timeouts,
             clock: Arc::clone(&self.clock),
-            resolver: Resolver::new(Arc::clone(&self.clock)),
+            outbound: Arc::clone(&self.outbound),
             metrics: Arc::clone(&self.metrics),
-        })
+            refusals: Arc::clone(&self.refusals),
+            authority: Arc::clone(&self.authority),
+        });
+        let tunnels = Tunnels {
+            hosts,
+            callers,
+            listed: settings.egress.tunnel_hosts.clone(),
+            outbound: Arc::clone(&self.outbound),
+            timeouts: settings.timeouts,
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            refusals: Arc::clone(&self.refusals),
+        };
+        (egress, tunnels)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A client that follows no redirects.
@@ -64,7 +64,7 @@ pub async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
 }
 
 /// Reads one answer from a connection that may carry more.
-pub async fn read_answer(stream: &mut TcpStream) -> Answer {
+pub async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut received = Vec::new();
     let head_end = loop {
         if let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -86,7 +86,7 @@ pub async fn read_answer(stream: &mut TcpStream) -> Answer {
     Answer { status, headers, body: received[head_end..end].to_vec() }
 }
 
-async fn read_some(stream: &mut TcpStream, received: &mut Vec<u8>) -> bool {
+async fn read_some(stream: &mut (impl AsyncRead + Unpin), received: &mut Vec<u8>) -> bool {
     let mut chunk = [0; 4096];
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut chunk)).await.expect("in time");
     match read {

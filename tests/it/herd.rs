@@ -25,15 +25,16 @@ const AT_ONCE: usize = 32;
 /// ahead by default.
 const LIFETIME: Duration = Duration::from_secs(270);
 
-fn record(
+/// A connection of the provider with tokens of the simulated company.
+pub fn record(
     sealer: &Sealer,
     simulator: &Simulator,
-    provider: &str,
+    (company, provider): (&str, &str),
     number: usize,
     expires_at: Timestamp,
 ) -> ConnectionRecord {
     let subject = format!("user-{number}");
-    let (access, refresh) = simulator.issue_grant(provider, &subject);
+    let (access, refresh) = simulator.issue_grant(company, &subject);
     let key = ConnectionKey::new(subject.parse().expect("valid"), provider.parse().expect("valid"), Label::default());
     let id = format!("c_{provider}_{number}");
     let seal = |field, token: &str| sealer.seal(&connection_context(&key, &id, field, 1), &Secret::new(token));
@@ -77,7 +78,8 @@ async fn ten_thousand_connections_that_expire_together_are_all_refreshed_in_time
     let files = Files::write(&simulator.url(), &Setup::default());
     let expires_at = now().plus(LIFETIME);
     let sealer = Sealer::new(files.settings().keys, Arc::new(SystemRandom));
-    let records = (0..CONNECTIONS).map(|number| record(&sealer, &simulator, "github", number, expires_at)).collect();
+    let records =
+        (0..CONNECTIONS).map(|number| record(&sealer, &simulator, ("github", "github"), number, expires_at)).collect();
     let store = SqliteStore::open(&files.data()).expect("a store");
     store.connect(records, now()).await.expect("stored");
     drop(store);
@@ -111,8 +113,9 @@ async fn a_provider_that_answers_nobody_holds_up_no_other() {
     let sealer = Sealer::new(files.settings().keys, Arc::new(SystemRandom));
     // The most urgent ones are those of the provider that hangs, and more than are looked at in one go.
     let earlier = expires_at.minus(Duration::from_secs(10));
-    let mut records: Vec<_> = (0..300).map(|number| record(&sealer, &simulator, "github", number, earlier)).collect();
-    records.extend((0..100).map(|number| record(&sealer, &simulator, "gitlab", number, expires_at)));
+    let mut records: Vec<_> =
+        (0..300).map(|number| record(&sealer, &simulator, ("github", "github"), number, earlier)).collect();
+    records.extend((0..100).map(|number| record(&sealer, &simulator, ("gitlab", "gitlab"), number, expires_at)));
     let store = SqliteStore::open(&files.data()).expect("a store");
     store.connect(records, now()).await.expect("stored");
     drop(store);

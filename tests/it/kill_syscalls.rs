@@ -52,7 +52,7 @@ struct Seen {
 
 async fn killed_at_any_call(rule: Rule, thread: Thread) {
     let enough = match thread {
-        Thread::Main => 160,
+        Thread::Main => 260,
         Thread::Store => 80,
     };
     let bed = Bed::make(rule, enough).await;

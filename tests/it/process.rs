@@ -11,6 +11,7 @@ use sidekey_simulator::{Options, Simulator, TlsIdentity};
 use tokio::process::{Child, Command};
 
 use crate::client::{http, send};
+use crate::upstream_support::Identity;
 use crate::world::{Files, Setup, eventually, pause};
 
 /// A started program; killed when dropped.
@@ -263,7 +264,8 @@ async fn everything_that_is_created_is_private_under_any_umask() {
     assert_eq!(mode(&running.files.data()), 0o700);
     for entry in std::fs::read_dir(running.files.data()).expect("there") {
         let path = entry.expect("an entry").path();
-        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        let expected = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&path), expected, "{}", path.display());
     }
     simulator.stop().await;
 }
@@ -411,6 +413,12 @@ pub struct Certificates {
     pub authority: String,
     certificate: String,
     key: String,
+}
+
+impl Certificates {
+    pub fn identity(&self) -> Identity {
+        Identity { certificate: self.certificate.clone(), key: self.key.clone() }
+    }
 }
 
 /// A certificate for `name` by an authority of its own.

@@ -111,7 +111,7 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
             running.signal(rustix::process::Signal::TERM).await;
         }
         let log = std::fs::read(&log_path).expect("there");
-        assert!(log.len() > 10_000, "the log is at trace level");
+        assert!(log.len() > 5_000, "the log is at trace level: {}", log.len());
         assert_eq!(leaks(&search, &secrets, &log), Vec::<String>::new(), "in the log");
         for entry in std::fs::read_dir(running.files.data()).expect("there") {
             let path = entry.expect("an entry").path();

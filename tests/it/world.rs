@@ -27,6 +27,10 @@ pub struct Setup {
     pub authorize: Vec<(&'static str, &'static str)>,
     /// The subject of callers without a handle.
     pub fixed_subject: Option<&'static str>,
+    /// Further lines of `[egress]`.
+    pub egress: String,
+    /// With real host names: where this one leads instead, and what its certificate is to be judged by (PEM).
+    pub led: Option<(&'static str, SocketAddr, String)>,
     /// Further providers: the name, and an entry in which `SIMULATOR` stands for the simulator's URL. All are registered as
     /// clients of the profile `generic`, with these lines in their tables.
     pub providers: Vec<(&'static str, &'static str, &'static str)>,
@@ -86,9 +90,9 @@ impl Files {
         let [public, egress, metrics] = [free_address(), free_address(), free_address()];
         let subject = setup.fixed_subject.map_or_else(String::new, |subject| format!("subject = \"{subject}\"\n"));
         let mut config = format!(
-            "provider_directory = \"providers\"\n{}\n[public]\nlisten = \"{public}\"\n[egress]\nlisten = \"{egress}\"\n{subject}\
+            "provider_directory = \"providers\"\n{}\n[public]\nlisten = \"{public}\"\n[egress]\nlisten = \"{egress}\"\n{subject}{}\n\
              [metrics]\nlisten = \"{metrics}\"\n[store]\nkeys = [\"file:sidekey.key\"]\n{}\n",
-            setup.top, setup.tables
+            setup.top, setup.egress, setup.tables
         );
         std::fs::create_dir(home.path().join("providers")).expect("made");
         for (name, api) in PROVIDERS {
