@@ -25,7 +25,7 @@ from harness.ports import free_ports
 from harness.program import Program
 from harness.sdk_client import Identity, SdkClient, Setup, StartClient
 from harness.sidekey import Addresses, Registration, Sidekey, StartSidekey
-from harness.simulator import Simulator
+from harness.simulator import Hosts, Simulator
 from harness.toml import Tables, merged
 from harness.user import REDIRECT_URI, User
 from servers import shared_notion_server
@@ -34,8 +34,12 @@ from servers import shared_notion_server
 @pytest.fixture(scope="session")
 def running_simulator() -> Iterator[Simulator]:
     with tempfile.TemporaryDirectory() as directory:
-        program = Program([os.environ["SIMULATOR_BIN"]], Path(directory) / "simulator.log", os.environ)
-        with closing(Simulator(program.announced_url())) as simulator:
+        ca = Path(directory) / "companies.pem"
+        command = [os.environ["SIMULATOR_BIN"], "--hosts-listen", "127.0.0.1:0", "--hosts-ca", str(ca)]
+        program = Program(command, Path(directory) / "simulator.log", os.environ)
+        announced = program.announced()
+        hosts = Hosts(announced["hosts"]["address"], ca, announced["hosts"]["names"])
+        with closing(Simulator(announced["url"], hosts)) as simulator:
             yield simulator
         program.stop()
 
@@ -116,6 +120,41 @@ def sidekey_at_simulator(simulator: Simulator, start_sidekey: StartSidekey) -> S
             for provider in providers
         ]
         return start_sidekey(registrations, simulator.secrets, **how)
+
+    return start
+
+
+@pytest.fixture
+def sidekey_at_companies(simulator: Simulator, start_sidekey: StartSidekey) -> StartSidekey:
+    """Starts a Sidekey with bundled entries as they are, to which alice is connected: `(*providers, apis={}, resolve={})`.
+
+    The simulator is behind the real names of all companies; `resolve` has some lead elsewhere. `apis` are those enabled at
+    a provider, where that is more than its default one.
+    """
+
+    def start(
+        *providers: str, apis: dict[str, list[str]] | None = None, resolve: dict[str, str] | None = None
+    ) -> Sidekey:
+        registrations = [
+            Registration(
+                provider=provider,
+                client_id=simulator.client_id(provider),
+                client_secret=simulator.client_secret(provider),
+                environment="sandbox" if provider == "quickbooks" else None,
+                apis=(apis or {}).get(provider, []),
+            )
+            for provider in providers
+        ]
+        hosts = simulator.hosts
+        tables: Tables = {
+            "egress": {"extra_ca": "companies.pem"},
+            "egress.resolve": {**dict.fromkeys(hosts.names, hosts.address), **(resolve or {})},
+        }
+        files = {"companies.pem": hosts.ca.read_text()}
+        sidekey = start_sidekey(registrations, simulator.secrets, tables=tables, files=files)
+        for provider in providers:
+            sidekey.connect(provider, "alice", simulator.person("alice"))
+        return sidekey
 
     return start
 

@@ -1,7 +1,7 @@
 """A browser without JavaScript, with its own cookies, and a person in front of it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlencode, urljoin
 
@@ -27,6 +27,8 @@ class Person:
     decision: str = "approve"
     # The providers that stay checked there; None leaves the page as it comes.
     providers: frozenset[str] | None = None
+    # Where some pages really are, by their address without the query.
+    pages: Mapping[str, str] = field(default_factory=dict)
 
 
 class Browser:
@@ -119,10 +121,14 @@ class Browser:
     def _request(
         self, method: str, url: str, site: str, headers: dict[str, str] | None = None, body: str | None = None
     ) -> httpx2.Response:
-        url = self._as_user(url)
+        url = self._as_user(self._where_it_is(url))
         self.visited.append(url)
         described = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
         return self.http.request(method, url, headers={**described, **(headers or {})}, content=body)
+
+    def _where_it_is(self, url: str) -> str:
+        page, question_mark, query = url.partition("?")
+        return f"{self.person.pages.get(page, page)}{question_mark}{query}"
 
     def _as_user(self, url: str) -> str:
         """The simulated provider learns from the address who is signed in there, instead of from a cookie."""

@@ -1,6 +1,7 @@
 """An unmodified MCP server from npm, driven by the official client."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -14,19 +15,30 @@ COMMANDS = Path(__file__).parent.parent / "node_modules" / ".bin"
 
 
 class McpServer:
-    """One server process that speaks MCP over stdin and stdout."""
+    """One server process that speaks MCP over stdin and stdout. `command` is in `node_modules`, or has a path of its own."""
 
-    def __init__(self, command: str, environment: dict[str, str]):
+    # For an answer.
+    patience_seconds = 20
+
+    def __init__(
+        self,
+        command: str,
+        environment: dict[str, str],
+        arguments: Sequence[str] = (),
+        directory: Path | None = None,
+    ):
         # Nothing else of our own environment reaches it.
         self.environment = {**get_default_environment(), **environment}
-        self.parameters = StdioServerParameters(command=str(COMMANDS / command), env=environment)
+        self.parameters = StdioServerParameters(
+            command=str(COMMANDS / command), args=list(arguments), env=environment, cwd=directory
+        )
         # Every answer it gave, as text.
         self.answers: list[str] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.portal = stack.enter_context(start_blocking_portal())
-            client = Client(self.parameters, read_timeout_seconds=20)
+            client = Client(self.parameters, read_timeout_seconds=self.patience_seconds)
             self.client = stack.enter_context(self.portal.wrap_async_context_manager(client))
             self.open = stack.pop_all()
         return self

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.polling import wait_until
 
@@ -29,13 +30,18 @@ class Program:
 
     def announced_url(self) -> str:
         """The URL of a program that prints `{"url": ...}` once it listens."""
+        return str(self.announced()["url"])
+
+    def announced(self) -> dict[str, Any]:
+        """All that it prints then."""
 
         def announcement() -> str | None:
             self.assert_running()
             lines = self.output().splitlines(keepends=True)
             return next((line for line in lines if line.startswith('{"url"') and line.endswith("\n")), None)
 
-        return str(json.loads(wait_until(announcement, f"{self.name} announces its URL"))["url"])
+        announced: dict[str, Any] = json.loads(wait_until(announcement, f"{self.name} announces its URL"))
+        return announced
 
     def stop(self) -> int:
         """Ends it with SIGTERM and returns its exit code."""

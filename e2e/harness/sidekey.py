@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from harness import http
-from harness.browser import Browser
+from harness.browser import Browser, Person
 from harness.polling import wait_until
 from harness.ports import free_ports
 from harness.program import Program
@@ -50,14 +50,19 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Registration:
-    """An app at a provider, and where that provider is: `place` is what stands for it in `providers/*.toml`."""
+    """An app at a provider, and where that provider is: `place` is what stands for it in `providers/*.toml`.
+
+    Without a place the bundled entry is used as it is.
+    """
 
     provider: str
     client_id: str
     client_secret: str
-    place: str
-    url: str
+    place: str | None = None
+    url: str = ""
     environment: str | None = None
+    # Which of its APIs are enabled, where that is not the default one.
+    apis: list[str] = field(default_factory=list)
     # What this test adds to the file in `providers/`.
     additions: Tables = field(default_factory=dict)
 
@@ -127,9 +132,9 @@ class Sidekey:
         """A one-time link for the subject's browser."""
         return str(self.command("connect", provider, "--subject", subject)["url"])
 
-    def connect(self, provider: str, subject: str) -> None:
+    def connect(self, provider: str, subject: str, person: Person | None = None) -> None:
         """The subject connects in a browser and agrees to everything."""
-        with Browser() as browser:
+        with Browser(person) as browser:
             page = browser.dance(self.connect_link(provider, subject))
         ending = f"the dance ended at {page.url} with {page.status_code}:\n{page.text}"
         assert page.status_code == 200 and str(page.url).startswith(self.addresses.public_url), ending
@@ -138,6 +143,25 @@ class Sidekey:
         handle = str(self.command("handle", "issue", "--subject", subject, "--provider", provider)["handle"])
         self.issued.add(handle)
         return handle
+
+    def printed_environment(self, subject: str, files: Path, *options: str) -> dict[str, str]:
+        """What `sidekey env` says to set for a program of the subject, whose files it writes into `files`."""
+        place = ["--issue", "--format", "json", "--files", str(files), "--write", str(files)]
+        command = [binary(), "env", "--config", str(self.config), "--subject", subject, *place, *options]
+        done = subprocess.run(command, env=self.environment, capture_output=True, check=False, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        printed: dict[str, str] = json.loads(done.stdout)
+        self.issued.add(handle_in(printed))
+        return printed
+
+    def bare_environment(self, home: Path) -> dict[str, str]:
+        """What every program gets, before Sidekey adds something."""
+        return {"PATH": os.environ["PATH"], "HOME": str(home)}
+
+    def run_command(self, *options: str, command: Sequence[str | Path] = ()) -> list[str]:
+        """How a program is started under `sidekey run`; without one, the command of the recipe."""
+        own = ["--", *map(str, command)] if command else []
+        return [binary(), "run", "--config", str(self.config), *options, *own]
 
     def connection(self, provider: str, subject: str) -> dict[str, Any] | None:
         """How a connection stands; None if there is none."""
@@ -168,6 +192,8 @@ class Sidekey:
         directory = self.directory / "providers"
         directory.mkdir()
         for registration in registrations:
+            if registration.place is None:
+                continue
             text = (PROVIDER_FILES / f"{registration.provider}.toml").read_text()
             text = text.replace(registration.place, registration.url)
             (directory / f"{registration.provider}.toml").write_text(f"{text}\n{toml(registration.additions)}")
@@ -205,9 +231,15 @@ def configuration(addresses: Addresses, registrations: list[Registration], fixed
     }
 
 
+def handle_in(environment: Mapping[str, str]) -> str:
+    """The handle of a program that has these variables."""
+    return httpx2.URL(environment["HTTPS_PROXY"]).username
+
+
 def provider_table(registration: Registration) -> dict[str, Any]:
     return {
         "client_id": registration.client_id,
         "client_secret": f"env:{registration.secret_variable}",
         **({"environment": registration.environment} if registration.environment else {}),
+        **({"apis": registration.apis} if registration.apis else {}),
     }

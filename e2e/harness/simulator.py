@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from harness import http
+from harness.browser import Person
 
 
 @dataclass(frozen=True)
@@ -16,15 +18,42 @@ class Call:
     token_id: str
 
 
+# The pages where users of the real companies sign in and agree, and where the simulator has them.
+SIGN_IN_PAGES = {
+    "https://github.com/login/oauth/authorize": "/github/authorize",
+    "https://gitlab.com/oauth/authorize": "/gitlab/authorize",
+    "https://accounts.google.com/o/oauth2/v2/auth": "/google/authorize",
+    "https://login.microsoftonline.com/common/oauth2/v2.0/authorize": "/microsoft/authorize",
+    "https://api.notion.com/v1/oauth/authorize": "/notion/authorize",
+    "https://slack.com/oauth/v2/authorize": "/slack/authorize",
+    "https://appcenter.intuit.com/connect/oauth2": "/quickbooks/authorize",
+}
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The companies behind their real host names: where they all are, and who vouches for them."""
+
+    address: str
+    ca: Path
+    names: list[str]
+
+
 class Simulator:
     """A running simulator, seen from outside."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, hosts: Hosts):
         self.url = url
+        self.hosts = hosts
         self.http = http.client(base_url=url)
 
     def close(self) -> None:
         self.http.close()
+
+    def person(self, user: str) -> Person:
+        """Somebody who is signed in at all companies."""
+        pages = {page: f"{self.url}{place}" for page, place in SIGN_IN_PAGES.items()}
+        return Person(user=user, simulator_url=self.url, pages=pages)
 
     def client_id(self, profile: str) -> str:
         return str(self._get(f"/control/settings/{profile}")["client_id"])
