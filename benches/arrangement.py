@@ -14,6 +14,11 @@ from urllib.parse import urlsplit
 
 CLIENT_SECRET = "quickbooks-client-secret-4f9d0b7c61e2"
 BODY = '{"CompanyInfo":{"Id":"1","CompanyName":"Sandbox Company US 1","Country":"US"},"n":1}\n'
+# What the simulator's access tokens are replaced by: as long as real ones.
+TOKEN = "t" * 900
+REAL_HOST = "quickbooks.api.intuit.com"
+CONNECTIONS = 64
+LOAD_CORE, PROXY_CORE = 0, 1
 
 NGINX = """
 daemon off;
@@ -31,7 +36,27 @@ http {{
         default_type application/json;
         location / {{ return 200 '{body}'; }}
     }}
+    {more}
 }}
+"""
+
+# The provider at its real host: answers those alone who have the token.
+SECURE_SERVER = """
+    server {{
+        listen 127.0.0.1:{port} ssl backlog=4096;
+        ssl_certificate {directory}/provider.pem;
+        ssl_certificate_key {directory}/provider.key;
+        default_type application/json;
+        large_client_header_buffers 4 8k;
+        location / {{
+            if ($http_authorization != "Bearer {token}") {{ return 403; }}
+            return 200 '{body}';
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:{status_port};
+        location / {{ stub_status; }}
+    }}
 """
 
 SIDEKEY = """
@@ -42,6 +67,7 @@ listen = "127.0.0.1:{public}"
 [egress]
 listen = "127.0.0.1:{egress}"
 subject = "bench"
+{more_egress}
 [metrics]
 listen = "127.0.0.1:{metrics}"
 [store]
@@ -134,22 +160,93 @@ def answers(port: int, path: str = "/") -> bool:
         connection.close()
 
 
+def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def binary(variable: str) -> str:
     return os.environ[variable]
 
 
 @contextlib.contextmanager
-def upstream(directory: Path, core: int) -> Iterator[int]:
-    """nginx that answers everything with the same 85 bytes; its port."""
+def upstream(directory: Path, core: int, more: str = "") -> Iterator[int]:
+    """nginx that answers everything with the same 85 bytes; its port. `more` are further servers."""
     port = free_port()
     kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
     temporary = "\n    ".join(f"{kind}_temp_path {directory}/nginx-{kind};" for kind in kinds)
     config = directory / "nginx.conf"
-    config.write_text(NGINX.format(directory=directory, port=port, temporary=temporary, body=BODY))
+    config.write_text(NGINX.format(directory=directory, port=port, temporary=temporary, body=BODY, more=more))
     command = ["nginx", "-p", directory, "-e", "stderr", "-c", config]
     with running(command, directory / "nginx.log", core=core) as program:
         program.wait_until(lambda: answers(port))
         yield port
+
+
+class SecureUpstream:
+    """The provider's API over TLS, at `port`; `authority` is who made its certificate."""
+
+    def __init__(self, directory: Path):
+        self.port, self.status_port = free_port(), free_port()
+        self.authority = directory / "provider-ca.pem"
+        self.directory = directory
+
+    @contextlib.contextmanager
+    def running(self, core: int) -> Iterator[None]:
+        self._make_certificates()
+        ports = {"port": self.port, "status_port": self.status_port}
+        more = SECURE_SERVER.format(**ports, directory=self.directory, token=TOKEN, body=BODY)
+        with upstream(self.directory, core, more):
+            yield
+
+    def connections(self) -> int:
+        """How many connections it has accepted so far, those of this question among them."""
+        status, _, body = request("GET", f"http://127.0.0.1:{self.status_port}/")
+        found = re.search(r"requests\s+(\d+) ", body)
+        if status != 200 or found is None:
+            raise Failed(f"nginx does not say how many connections there were: {status} {body}")
+        return int(found[1])
+
+    def _make_certificates(self) -> None:
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-x509", "-days", "2"]
+        ca = self.directory / "provider-ca.key"
+        ca_extensions = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign"]
+        leaf_extensions = [f"subjectAltName=DNS:{REAL_HOST}", "basicConstraints=critical,CA:FALSE"]
+        leaf_extensions += ["keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth"]
+        authority = ["-subj", "/CN=bench authority", "-keyout", ca, "-out", self.authority]
+        leaf = ["-subj", f"/CN={REAL_HOST}", "-keyout", self.directory / "provider.key", "-out", self.directory / "provider.pem"]
+        signed = ["-CA", self.authority, "-CAkey", ca]
+        for options, extensions in [(authority, ca_extensions), ([*leaf, *signed], leaf_extensions)]:
+            added = [option for extension in extensions for option in ("-addext", extension)]
+            subprocess.run(["openssl", "req", *key, *options, *added], check=True, capture_output=True)
+
+
+class Mitmproxy:
+    """mitmproxy with an add-on that does what Sidekey does to a request."""
+
+    def __init__(self, directory: Path, secure: SecureUpstream, handle: str):
+        self.directory = directory / "mitmproxy"
+        self.directory.mkdir()
+        self.port, self.secure = free_port(), secure
+        self.authority = self.directory / "mitmproxy-ca-cert.pem"
+        self.injection = self.directory / "injection.json"
+        self.injection.write_text(json.dumps({"tokens": {handle: TOKEN}, "upstream_port": secure.port}))
+
+    @contextlib.contextmanager
+    def running(self, core: int) -> Iterator[Program]:
+        options = [f"confdir={self.directory}", "listen_host=127.0.0.1", f"listen_port={self.port}"]
+        options += [f"ssl_verify_upstream_trusted_ca={self.secure.authority}"]
+        settings = [argument for option in options for argument in ("--set", option)]
+        add_on = Path(__file__).with_name("mitmproxy_injection.py")
+        command = [binary("MITMDUMP_BIN"), "--quiet", *settings, "--scripts", add_on]
+        environment = {"PATH": os.environ["PATH"], "INJECTION": str(self.injection)}
+        with running(command, self.directory / "log", core=core, environment=environment) as program:
+            program.wait_until(lambda: self.authority.exists() and accepts(self.port), seconds=60)
+            yield program
 
 
 @contextlib.contextmanager
@@ -173,6 +270,11 @@ class Simulator:
             raise Failed(f"the simulator answered {status} to {method} {path}: {body}")
         return json.loads(body)
 
+    def give_long_tokens(self) -> None:
+        """From now on all connections get `TOKEN`."""
+        fault = {"profile": "quickbooks", "endpoint": "code", "kind": "body_patch", "set": {"access_token": TOKEN}}
+        self.control("POST", "faults", fault)
+
     def counters(self) -> dict:
         return self.control("GET", "ledger")["profiles"]["quickbooks"]["counters"]
 
@@ -188,8 +290,8 @@ def simulator(directory: Path) -> Iterator[Simulator]:
 class Sidekey:
     """An installation in a directory of its own."""
 
-    def __init__(self, directory: Path, simulated: Simulator, api: str, more: str = ""):
-        """`api` is what the provider file says of the place of the API, `more` are further tables."""
+    def __init__(self, directory: Path, simulated: Simulator, api: str, more: str = "", egress: str = ""):
+        """`api` is what the provider file says of the place of the API, `more` are further tables, `egress` is more of that."""
         self.directory = directory
         self.config = directory / "sidekey.toml"
         self.public, self.egress, self.metrics = free_port(), free_port(), free_port()
@@ -198,7 +300,7 @@ class Sidekey:
         providers.mkdir(parents=True)
         (providers / "quickbooks.toml").write_text(PROVIDER.format(simulator=simulated.url, api=api))
         ports = {"public": self.public, "egress": self.egress, "metrics": self.metrics}
-        self.config.write_text(SIDEKEY.format(**ports) + more)
+        self.config.write_text(SIDEKEY.format(**ports, more_egress=egress) + more)
         key = directory / "sidekey.key"
         key.touch(mode=0o600)
         key.write_text(self._command("keys", "generate"))
@@ -222,6 +324,15 @@ class Sidekey:
     def handle(self) -> str:
         """A new handle for the subject `bench`."""
         return self._command("handle", "issue", "--subject", "bench", "--config", str(self.config)).strip()
+
+    def authority(self) -> Path:
+        """A file with what its clients trust."""
+        status, _, body = request("GET", f"http://127.0.0.1:{self.egress}/.well-known/sidekey/ca.pem")
+        if status != 200:
+            raise Failed(f"Sidekey does not say what is to be trusted: {status} {body}")
+        file = self.directory / "ca.pem"
+        file.write_text(body)
+        return file
 
     def connect(self) -> None:
         """Connects the subject `bench`, as a browser would."""

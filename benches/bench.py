@@ -1,4 +1,6 @@
-"""Injection beside bare Pingora, and the figures of start, size and storms. See docs/benchmarks.md."""
+"""Injection beside bare Pingora, interception beside mitmproxy, and the figures of start, size and storms.
+
+See docs/benchmarks.md."""
 
 import argparse
 import asyncio
@@ -16,12 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import arrangement
-from arrangement import Failed, Program, Sidekey, Simulator
+import interception
+from arrangement import CONNECTIONS, LOAD_CORE, PROXY_CORE, Failed, Program, Sidekey, Simulator
 
 PATH = "/quickbooks/v3/company/0/companyinfo/0"
-CONNECTIONS = 64
-LOAD_CORE, PROXY_CORE = 0, 1
-TOKEN_LENGTH = 900
 STORM = 500
 # What HTTP clients send along, whoever they are.
 CLIENT_HEADERS = ["Accept: application/json", "User-Agent: bench/1.0"]
@@ -202,6 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two short rounds: a first look, not a figure to quote")
     parser.add_argument("--only-slow-refresh", action="store_true", help="only what a refresh of 30 s does to calls meanwhile")
+    parser.add_argument("--only-interception", action="store_true", help="only interception, beside mitmproxy")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (default 6)")
     parser.add_argument("--seconds", type=int, help="how long each measurement takes (default 10)")
     arguments = parser.parse_args()
@@ -217,9 +218,10 @@ def main() -> None:
         if arguments.only_slow_refresh:
             slow_refresh(directory, simulator, port, rounds, seconds)
             return
-        long_token = {"access_token": "t" * TOKEN_LENGTH}
-        fault = {"profile": "quickbooks", "endpoint": "code", "kind": "body_patch", "set": long_token}
-        simulator.control("POST", "faults", fault)
+        if arguments.only_interception:
+            interception.compare(directory, simulator, rounds, seconds)
+            return
+        simulator.give_long_tokens()
         sidekey = Sidekey(directory / "sidekey", simulator, f'origin = "http://127.0.0.1:{port}"')
         with sidekey.running(PROXY_CORE) as program, arrangement.bare(directory, port, PROXY_CORE) as (bare, bare_port):
             sidekey.connect()
@@ -233,6 +235,7 @@ def main() -> None:
         start_and_size(sidekey, 3 if arguments.quick else 9)
         storm(directory, simulator)
         slow_refresh(directory, simulator, port, rounds, seconds)
+        interception.compare(directory, simulator, rounds, seconds)
 
 
 if __name__ == "__main__":
