@@ -4,8 +4,10 @@
 
 pub mod file;
 pub mod load;
+pub mod outline;
 pub mod secret_ref;
 pub mod settings;
 
 pub use load::{load, load_text};
+pub use outline::{Outline, outline};
 pub use settings::Settings;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module and layer. Modules of one layer may use each other only where [`NEIGHBOURS`] says so.
-const LAYERS: [(&str, u8); 15] = [
+const LAYERS: [(&str, u8); 16] = [
     ("base", 0),
     ("model", 1),
     ("telemetry", 1),
@@ -13,6 +13,7 @@ const LAYERS: [(&str, u8); 15] = [
     ("oauth", 2),
     ("store", 2),
     ("config", 3),
+    ("authority", 3),
     ("vault", 3),
     ("issuer", 3),
     ("identity", 3),
