@@ -8,19 +8,19 @@
 
 mod admit;
 mod caller;
-pub mod emulate;
+mod emulate;
 mod expiry;
 mod inject;
-pub mod leak;
+mod leak;
 mod links;
-pub mod placement;
+mod placement;
 mod policy;
 mod refusal;
 mod replay;
 mod route;
-pub mod rules;
+mod rules;
 mod target;
-pub mod tenant;
+mod tenant;
 mod token_endpoint;
 mod way;
 

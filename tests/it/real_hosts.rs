@@ -94,7 +94,7 @@ impl World {
         read_answer(stream).await
     }
 
-    /// A subject that is connected, by a client of its own, and a handle of it.
+    /// How many API calls a company has had.
     pub fn api_calls(&self, profile: &str) -> u64 {
         self.simulator.profile_counters(profile).api_calls
     }

@@ -7,7 +7,6 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use http::HeaderMap;
 use memchr::memmem;
 
 use super::caller::is_handle_shaped;
@@ -76,11 +75,6 @@ pub fn in_target(target: &str) -> bool {
 /// alphabet (`Basic`, cookies, JWT payloads).
 pub fn in_header_value(value: &[u8]) -> bool {
     in_encoded(value, |bytes| is_handle_shaped(bytes) || in_base64(bytes))
-}
-
-/// Whether a handle stands in one of these headers: for trailers, where nothing may hold one.
-pub fn in_headers(headers: &HeaderMap) -> bool {
-    headers.values().any(|value| in_header_value(value.as_bytes()))
 }
 
 fn in_encoded(bytes: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
@@ -205,7 +199,5 @@ mod tests {
         for other in ["Basic dXNlcjpwYXNz", "text/html;q=0.9", "sidekey", "", "c2lkZWtleQ=="] {
             assert!(!in_header_value(other.as_bytes()), "{other}");
         }
-        let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("x"), handle.parse().expect("a value"))]);
-        assert!(in_headers(&trailers));
     }
 }

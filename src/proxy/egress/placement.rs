@@ -283,11 +283,6 @@ impl Found {
         self.with_text(body, "").map_or(Cow::Borrowed(body), |body| Cow::Owned(body.to_vec()))
     }
 
-    /// Whether the token goes into the body, which then changes its length.
-    pub fn is_in_body(&self) -> bool {
-        matches!(self.spot, Spot::Form(_) | Spot::Json(_))
-    }
-
     /// The target to send, with the token in it. `outgoing` is what policy made of [`Found::judged`]. `None` if the token
     /// goes elsewhere.
     pub fn target(&self, outgoing: &str, token: &Secret) -> Result<Option<Secret>, PlacementError> {
