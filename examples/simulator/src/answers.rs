@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Admitted, percent_decoded};
 use crate::clock;
+use crate::company;
 use crate::gitlab;
 use crate::google;
 use crate::mark::SearchedBody;
@@ -26,6 +27,16 @@ pub(crate) async fn answer(admitted: &Admitted, parts: &Parts, body: SearchedBod
     let path = admitted.path.trim_start_matches('/').to_owned();
     let segments: Vec<&str> = path.split('/').collect();
     let query = Parameters::from_form(parts.uri.query().unwrap_or_default().as_bytes());
+    if let Some(company) = admitted.call.profile.company() {
+        let found = company::fixed(company, &parts.method, &admitted.path, admitted);
+        return match found {
+            Some(reply) => {
+                drain(body).await;
+                reply
+            }
+            None => tools::echo(admitted, parts, body).await,
+        };
+    }
     let get = parts.method == Method::GET;
     let post = parts.method == Method::POST;
     match (admitted.call.profile, segments.as_slice()) {

@@ -10,6 +10,7 @@ use crate::answers;
 use crate::api_refusal::{self, ApiRefusal};
 use crate::calls::ApiCall;
 use crate::clock;
+use crate::company::{self, Fit};
 use crate::credentials;
 use crate::faults::{Endpoint, FaultKind};
 use crate::mark::{self, SearchedBody, SearchedInner};
@@ -18,6 +19,7 @@ use crate::profile::Profile;
 use crate::reply::{Reply, drain, json, read};
 use crate::rotation;
 use crate::server::Call;
+use crate::settings::Settings;
 use crate::state::State;
 use crate::token;
 use crate::tools;
@@ -49,7 +51,7 @@ pub(crate) async fn answer(call: Call, path: &str, request: Request<Incoming>) -
     }
     let (parts, body) = request.into_parts();
     let (token, body) = presented(call.profile, &parts, body).await;
-    let number = write_down(&mut call.shared.lock(), call.profile, path, &parts, token.as_deref());
+    let number = write_down(&mut call.shared.lock(), call.profile, &call.host, path, &parts, token.as_deref());
     let body = SearchedBody::new(body, &call.shared, number);
     let path = path.to_owned();
     let cutter = call.cutter.clone();
@@ -66,7 +68,7 @@ pub(crate) async fn answer(call: Call, path: &str, request: Request<Incoming>) -
 }
 
 /// Counts a call, and writes down whose token it carries. Returns its number.
-fn write_down(state: &mut State, profile: Profile, path: &str, parts: &Parts, token: Option<&str>) -> u64 {
+fn write_down(state: &mut State, profile: Profile, host: &str, path: &str, parts: &Parts, token: Option<&str>) -> u64 {
     let known = state.profile(profile);
     known.ledger.counters.api_calls += 1;
     let place = token.and_then(|token| known.access_by_value.get(token));
@@ -74,6 +76,7 @@ fn write_down(state: &mut State, profile: Profile, path: &str, parts: &Parts, to
     let call = ApiCall {
         profile: profile.name().to_owned(),
         method: parts.method.to_string(),
+        host: host.to_owned(),
         path: path.to_owned(),
         user: grant.map(|grant| grant.user.clone()),
         grant: grant.map(|grant| grant.id.clone()),
@@ -92,11 +95,11 @@ async fn serve(
     parts: Parts,
     body: SearchedBody,
 ) -> Reply {
-    let admitted = match admit(call, path, number, token.as_deref(), &parts) {
+    let admitted = match admit(call, path.clone(), number, token.as_deref(), &parts) {
         Ok(admitted) => admitted,
         Err((profile, refusal)) => {
             drain(body).await;
-            return api_refusal::reply(profile, refusal);
+            return api_refusal::reply(profile, refusal, &path);
         }
     };
     if let Some(name) = tools::wanted(&admitted) {
@@ -127,10 +130,12 @@ fn admit(
                 let token = &grant.access_tokens[place.token];
                 let id = token.id.clone();
                 token_id = Some(id.clone());
-                if !token.is_valid(now) {
+                if token.dead_at_ms.is_some_and(|dead| now >= dead) {
+                    Err(ApiRefusal::Dead)
+                } else if !token.is_valid(now) {
                     Err(ApiRefusal::Expired)
-                } else if !names_realm(profile, &path, &grant.realm) {
-                    Err(ApiRefusal::WrongRealm)
+                } else if let Some(refusal) = misses(&call, &path, parts, &grant.realm, &settings) {
+                    Err(refusal)
                 } else {
                     rotation::use_access_token(grant, place.token, &settings, now);
                     Ok((grant.id.clone(), grant.realm.clone(), grant.user.clone(), id))
@@ -141,12 +146,15 @@ fn admit(
         let kind = match &outcome {
             Ok(_) => "api_ok",
             Err(ApiRefusal::Unknown) => "api_unknown_token",
-            Err(ApiRefusal::Expired) => "api_expired",
+            Err(ApiRefusal::Expired | ApiRefusal::Dead) => "api_expired",
             Err(ApiRefusal::WrongRealm) => "api_wrong_realm",
+            Err(ApiRefusal::NoSuchPath) => "api_no_such_path",
+            Err(ApiRefusal::HeaderMissing) => "api_header_missing",
         };
+        let had_been_valid = matches!(outcome, Err(ApiRefusal::Expired | ApiRefusal::Dead));
         counters.api_calls_ok += u64::from(outcome.is_ok());
         counters.api_calls_rejected += u64::from(outcome.is_err());
-        counters.api_calls_expired += u64::from(matches!(outcome, Err(ApiRefusal::Expired)));
+        counters.api_calls_expired += u64::from(had_been_valid);
         if let Some(call) = state.calls.get(number) {
             call.accepted = outcome.is_ok();
         }
@@ -177,8 +185,37 @@ async fn presented(profile: Profile, parts: &Parts, body: Incoming) -> (Option<S
     (in_form, Full::new(form).map_err(|never| match never {}).boxed_unsync())
 }
 
+/// What is wrong with a call besides its token.
+fn misses(call: &Call, path: &str, parts: &Parts, realm: &str, settings: &Settings) -> Option<ApiRefusal> {
+    let Some(company) = call.profile.company() else {
+        let lacks = required_header(call).is_some_and(|name| !parts.headers.contains_key(name));
+        let is_foreign = !names_realm(call.profile, path, realm);
+        return is_foreign.then_some(ApiRefusal::WrongRealm).or(lacks.then_some(ApiRefusal::HeaderMissing));
+    };
+    match company::path_fit(company, path, realm, settings.sites) {
+        Fit::No => return Some(ApiRefusal::NoSuchPath),
+        Fit::OtherValue => return Some(ApiRefusal::WrongRealm),
+        Fit::Yes => {}
+    }
+    let missing = company::headers_missing(company, path, &parts.headers, realm, settings.sites);
+    missing.map(|_| ApiRefusal::HeaderMissing)
+}
+
+/// The header without which a company with logic of its own serves nobody, where it is played under its real name.
+pub(crate) fn required_header(call: &Call) -> Option<&'static str> {
+    match call.profile {
+        _ if !call.api_base.is_empty() => None,
+        Profile::Github | Profile::GithubOauthApp => Some("user-agent"),
+        Profile::Notion => Some("notion-version"),
+        _ => None,
+    }
+}
+
 /// The token in the header. Two `Authorization` headers present none: which one would be meant?
 pub(crate) fn bearer(profile: Profile, headers: &HeaderMap) -> Option<String> {
+    if let Some(name) = profile.company().and_then(|company| company.api.token_header.as_deref()) {
+        return headers.get(name)?.to_str().ok().map(str::to_owned);
+    }
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
     if values.next().is_some() {

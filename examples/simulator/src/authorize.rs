@@ -1,11 +1,14 @@
 //! The authorization endpoint: where the user's browser is sent.
 
+use ring::hmac;
 use url::{Url, form_urlencoded};
 
 use crate::clock;
+use crate::company::{self, Company};
 use crate::faults::{Endpoint, FaultKind};
 use crate::misbehave;
 use crate::profile::Profile;
+use crate::random;
 use crate::reply::{Reply, redirect, whole, with_header};
 use crate::server::Call;
 use crate::settings::Settings;
@@ -55,7 +58,7 @@ fn decide(call: &Call, parameters: &Parameters) -> Reply {
         Ok(to) => to,
         Err(reason) => return page(400, &reason),
     };
-    if let Err((error, description)) = check(&settings, parameters) {
+    if let Err((error, description)) = check(call.profile, &settings, parameters) {
         return send_back_error(call, &settings, parameters, to, error, &description);
     }
     if let Some(error) = &settings.deny_with {
@@ -86,7 +89,7 @@ fn redirect_uri(parameters: &Parameters) -> Result<Url, String> {
     Url::parse(text).map_err(|error| format!("redirect_uri: {error}"))
 }
 
-fn check(settings: &Settings, parameters: &Parameters) -> Result<(), (&'static str, String)> {
+fn check(profile: Profile, settings: &Settings, parameters: &Parameters) -> Result<(), (&'static str, String)> {
     let invalid = |description: &str| Err(("invalid_request", description.to_owned()));
     if let Some(name) = &parameters.repeated {
         return invalid(&format!("{name} is repeated"));
@@ -94,12 +97,42 @@ fn check(settings: &Settings, parameters: &Parameters) -> Result<(), (&'static s
     if parameters.get("response_type") != Some("code") {
         return Err(("unsupported_response_type", "response_type must be code".to_owned()));
     }
+    if let Some(company) = profile.company() {
+        check_described(company, parameters)?;
+    }
     match (parameters.get("code_challenge"), parameters.get("code_challenge_method")) {
         (None, None) if settings.pkce_required => invalid("code_challenge is required"),
         (None, None) => Ok(()),
         (Some(challenge), Some("S256")) if challenge.len() == 43 => Ok(()),
         (Some(_), Some("S256")) => invalid("code_challenge is not a SHA-256"),
         _ => invalid("code_challenge_method must be S256"),
+    }
+}
+
+/// What the company's file insists on.
+fn check_described(company: &Company, parameters: &Parameters) -> Result<(), (&'static str, String)> {
+    let wanted = &company.authorize;
+    for (name, value) in &wanted.requires {
+        if parameters.get(name) != Some(value) {
+            return Err(("invalid_request", format!("{name} must be {value}")));
+        }
+    }
+    let scope = parameters.get("scope").unwrap_or_default();
+    let separator = wanted.scope_separator.as_deref().unwrap_or(" ");
+    let foreign = scope.chars().any(|c| matches!(c, ' ' | ',' | '+') && !separator.contains(c));
+    if foreign || separator.is_empty() && !scope.is_empty() {
+        return Err(("invalid_scope", format!("scopes are separated by {separator:?}: {scope:?}")));
+    }
+    Ok(())
+}
+
+/// Whether a refresh token was asked for, where one must be.
+fn is_offline(profile: Profile, parameters: &Parameters) -> bool {
+    let has =
+        |name: &str, word: &str| parameters.get(name).unwrap_or_default().split([' ', ',']).any(|asked| asked == word);
+    match profile.company() {
+        Some(company) => company.authorize.offline.as_ref().is_none_or(|(name, word)| has(name, word)),
+        None => profile != Profile::Google || has("access_type", "offline") && has("prompt", "consent"),
     }
 }
 
@@ -117,11 +150,11 @@ fn approve(call: &Call, settings: &Settings, parameters: &Parameters, to: Url) -
         redirect_uri: asked("redirect_uri").to_owned(),
         challenge: parameters.get("code_challenge").map(str::to_owned),
         scope: asked("scope").to_owned(),
+        user_scope: asked(if profile == Profile::Slack { "user_scope" } else { "" }).to_owned(),
         nonce: parameters.get("nonce").map(str::to_owned),
         realm: realm.clone(),
         user: user.to_owned(),
-        offline: profile != Profile::Google
-            || asked("access_type") == "offline" && asked("prompt").split(' ').any(|word| word == "consent"),
+        offline: is_offline(profile, parameters),
         expires_at_ms: Some(clock::now_ms() + clock::milliseconds(settings.code_lifetime_s)),
         used: false,
     };
@@ -135,7 +168,24 @@ fn approve(call: &Call, settings: &Settings, parameters: &Parameters, to: Url) -
     if profile == Profile::Quickbooks {
         answer.push(("realmId", &realm));
     }
+    let Some(company) = profile.company() else {
+        return send_back(call, settings, parameters, to, &answer);
+    };
+    let values = |name: &str| (name == "realm").then(|| realm.as_str().into()).or_else(|| company::usual_value(name));
+    let more: Vec<(&str, String)> = (company.authorize.callback.iter())
+        .map(|(name, template)| (name.as_str(), company::filled_text(template, &values)))
+        .collect();
+    answer.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
     send_back(call, settings, parameters, to, &answer)
+}
+
+/// The parameters with a signature of all of them.
+fn sign(to: &mut Url, name: &str, secret: &str) {
+    let mut pairs: Vec<String> = to.query().unwrap_or_default().split('&').map(str::to_owned).collect();
+    pairs.sort();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let signature = random::hex(hmac::sign(&key, pairs.join("&").as_bytes()).as_ref());
+    to.query_pairs_mut().append_pair(name, &signature);
 }
 
 fn send_back_error(
@@ -161,6 +211,9 @@ fn send_back(call: &Call, settings: &Settings, parameters: &Parameters, mut to: 
         if settings.send_iss {
             query.append_pair("iss", &call.issuer(settings));
         }
+    }
+    if let Some(name) = call.profile.company().and_then(|company| company.authorize.hmac.as_deref()) {
+        sign(&mut to, name, &settings.client_secret);
     }
     with_header(redirect(302, to.as_str()), "cache-control", "no-store")
 }

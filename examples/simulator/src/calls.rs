@@ -14,6 +14,8 @@ pub struct ApiCall {
     pub profile: String,
     /// The HTTP method.
     pub method: String,
+    /// The host that was asked, as the client named it.
+    pub host: String,
     /// The path below the API root, raw, without its query.
     pub path: String,
     /// Whose access token it carried, even if that no longer works; none if it carried none of ours.
@@ -80,6 +82,7 @@ mod tests {
         ApiCall {
             profile: "generic".to_owned(),
             method: "GET".to_owned(),
+            host: "generic.example".to_owned(),
             path: path.to_owned(),
             user: None,
             grant: None,

@@ -11,7 +11,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{HOSTS, Options, Profile, Settings, TlsIdentity, start};
+use crate::{Options, Profile, Settings, TlsIdentity, host_names, start};
 
 const AFTER_HELP: &str = "\
 While it runs:
@@ -30,6 +30,9 @@ struct Arguments {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Print the names of the profiles, and end.
+    #[arg(long)]
+    list: bool,
     /// Change a setting, e.g. quickbooks.access_lifetime_s=3 (repeatable).
     #[arg(long, value_name = "PROFILE.SETTING=VALUE")]
     set: Vec<String>,
@@ -42,6 +45,9 @@ struct Arguments {
     /// Also play all companies behind their real host names, e.g. https://api.github.com/user, over HTTPS at this address.
     #[arg(long, requires = "hosts_ca", value_name = "ADDRESS")]
     hosts_listen: Option<SocketAddr>,
+    /// Whose a host is that several profiles have, e.g. github-oauth-app (repeatable).
+    #[arg(long, requires = "hosts_listen", value_name = "PROFILE")]
+    prefer: Vec<String>,
     /// Where to write the certificate of the authority behind those (PEM).
     #[arg(long, requires = "hosts_listen", value_name = "FILE")]
     hosts_ca: Option<PathBuf>,
@@ -53,6 +59,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
+    if arguments.list {
+        Profile::all().for_each(|profile| println!("{}", profile.name()));
+        return ExitCode::SUCCESS;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let served = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(arguments)));
     match served {
@@ -74,8 +84,7 @@ async fn serve(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         (authority_file, simulator.hosts_authority(), simulator.hosts_address())
     {
         std::fs::write(&file, pem)?;
-        let names: Vec<&str> = HOSTS.iter().map(|host| host.name).collect();
-        line["hosts"] = json!({"address": address, "ca": file, "names": names});
+        line["hosts"] = json!({"address": address, "ca": file, "names": host_names()});
     }
     println!("{line}");
     tokio::select! {
@@ -98,7 +107,7 @@ fn options(arguments: Arguments) -> Result<Options, Box<dyn Error>> {
     for assignment in &arguments.set {
         apply(&mut settings, assignment).map_err(|why| format!("--set {assignment}: {why}"))?;
     }
-    Ok(Options { listen: arguments.listen, tls, hosts: arguments.hosts_listen, settings })
+    Ok(Options { listen: arguments.listen, tls, hosts: arguments.hosts_listen, preferred: arguments.prefer, settings })
 }
 
 /// Applies one `profile.setting=value`. A value that is not JSON is a string.

@@ -22,6 +22,10 @@ pub(crate) fn check(
         (id.to_owned(), secret.to_owned())
     });
     let (id, secret) = match (wanted, basic, in_body) {
+        (ClientAuth::SecretAsUser, Some((secret, password)), None) if password.is_empty() => {
+            (settings.client_id.clone(), secret)
+        }
+        (ClientAuth::SecretAsUser, _, _) => return Err("the secret is required as Basic user name".to_owned()),
         (ClientAuth::None, _, _) => {
             let id = body.get("client_id").unwrap_or_default().to_owned();
             (id, settings.client_secret.clone())

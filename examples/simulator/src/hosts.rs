@@ -2,7 +2,9 @@
 //! the company's own. Its certificates come from an authority that is made at the start; whoever is to believe them trusts
 //! that one, and resolves the names to that port.
 
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -11,36 +13,65 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::ServerConfig;
 use rustls::crypto::ring::sign::any_ecdsa_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::ResolvesServerCertUsingSni;
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::company::{Fit, fits};
 use crate::profile::Profile;
 use crate::server::Asked;
 
 /// One host of a company.
-#[derive(Clone, Copy, Debug)]
-pub struct RealHost {
+#[derive(Clone, Debug)]
+struct RealHost {
     /// Its name.
-    pub name: &'static str,
-    /// The company.
-    pub profile: Profile,
+    name: &'static str,
+    /// The company. A host that several companies have (two kinds of app at one provider, say) is there once for each.
+    profile: Profile,
     /// What is at its paths: path (`*` stands for one segment), and the endpoint's name here.
-    endpoints: &'static [(&'static str, &'static str)],
+    endpoints: Vec<(&'static str, &'static str)>,
     /// Whether all other paths are those of an API.
     api: bool,
 }
+
+/// The names of all hosts that are played.
+pub fn host_names() -> BTreeSet<&'static str> {
+    HOSTS.iter().map(|host| host.name).collect()
+}
+
+/// Every host that is played.
+static HOSTS: LazyLock<Vec<RealHost>> = LazyLock::new(|| {
+    let built_in = BUILT_IN.into_iter().map(|(name, profile, endpoints, api)| RealHost {
+        name,
+        profile,
+        endpoints: endpoints.to_vec(),
+        api,
+    });
+    let described = Profile::all().flat_map(|profile| {
+        let hosts = profile.company().map(|company| company.hosts.iter()).unwrap_or_default();
+        hosts.map(move |host| RealHost {
+            name: &host.name,
+            profile,
+            endpoints: host.endpoints.iter().map(|(endpoint, path)| (path.as_str(), endpoint.as_str())).collect(),
+            api: host.api,
+        })
+    });
+    built_in.chain(described).collect()
+});
+
+/// Name, company, endpoints, and whether there is an API.
+type Declared = (&'static str, Profile, &'static [(&'static str, &'static str)], bool);
 
 const fn host(
     name: &'static str,
     profile: Profile,
     endpoints: &'static [(&'static str, &'static str)],
     api: bool,
-) -> RealHost {
-    RealHost { name, profile, endpoints, api }
+) -> Declared {
+    (name, profile, endpoints, api)
 }
 
-/// Every host that is played.
-pub const HOSTS: [RealHost; 28] = [
+/// The hosts of companies with logic of their own.
+const BUILT_IN: [Declared; 30] = [
     host("appcenter.intuit.com", Profile::Quickbooks, &[("/connect/oauth2", "authorize")], false),
     host(
         "oauth.platform.intuit.com",
@@ -65,6 +96,13 @@ pub const HOSTS: [RealHost; 28] = [
         true,
     ),
     host("api.github.com", Profile::Github, &[], true),
+    host(
+        "github.com",
+        Profile::GithubOauthApp,
+        &[("/login/oauth/authorize", "authorize"), ("/login/oauth/access_token", "token")],
+        true,
+    ),
+    host("api.github.com", Profile::GithubOauthApp, &[], true),
     host("uploads.github.com", Profile::Github, &[], true),
     host(
         "gitlab.com",
@@ -148,15 +186,18 @@ pub const HOSTS: [RealHost; 28] = [
     ),
 ];
 
-/// What a request to one of these hosts is for.
-pub(crate) fn asked(request: &Request<Incoming>) -> Asked {
+/// What a request to one of these hosts is for. Of several companies at one host it is the preferred one's.
+pub(crate) fn asked(request: &Request<Incoming>, preferred: &[Profile]) -> Asked {
     let path = request.uri().path();
     let sent = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = sent.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    let Some(host) = HOSTS.iter().find(|host| host.name == name) else {
+    let mut named = HOSTS.iter().filter(|host| host.name == name);
+    let first = named.clone().next();
+    let Some(host) = named.find(|host| preferred.contains(&host.profile)).or(first) else {
         return Asked::Misdirected;
     };
-    match host.endpoints.iter().find(|(pattern, _)| fits(pattern, path)) {
+    let is_at = |pattern: &str| fits(pattern, path, |_, _| false) == Fit::Yes;
+    match host.endpoints.iter().find(|(pattern, _)| is_at(pattern)) {
         Some((_, endpoint)) => Asked::Of(host.profile, (*endpoint).to_owned()),
         None if host.api => Asked::Of(host.profile, format!("api{path}")),
         None => Asked::Nothing,
@@ -172,18 +213,7 @@ pub(crate) fn issuer(profile: Profile) -> Option<&'static str> {
         Profile::Microsoft => Some("https://login.microsoftonline.com/common/v2.0"),
         Profile::Generic => Some("https://generic.example"),
         Profile::Github | Profile::GithubOauthApp | Profile::Notion | Profile::Slack => None,
-    }
-}
-
-fn fits(pattern: &str, path: &str) -> bool {
-    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
-    loop {
-        match (wanted.next(), given.next()) {
-            (None, None) => return true,
-            (Some("*"), Some(segment)) if !segment.is_empty() => {}
-            (Some(wanted), Some(given)) if wanted == given => {}
-            _ => return false,
-        }
+        Profile::Described(_) => profile.company().and_then(|company| company.issuer.as_deref()),
     }
 }
 
@@ -194,7 +224,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// One with a certificate for each host.
+    /// One that makes a certificate for a host when it is first asked for.
     pub(crate) fn new() -> Result<Authority, Box<dyn std::error::Error + Send + Sync>> {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -202,18 +232,45 @@ impl Authority {
         parameters.distinguished_name.push(DnType::CommonName, "Sidekey's simulator");
         let key = KeyPair::generate()?;
         let certificate_pem = parameters.self_signed(&key)?.pem();
-        let issuer = Issuer::new(parameters, key);
-        let mut by_name = ResolvesServerCertUsingSni::new();
-        for host in HOSTS {
-            by_name.add(host.name, leaf(host.name, &issuer)?)?;
-        }
+        let leaves = Leaves { issuer: Issuer::new(parameters, key), made: Mutex::default() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut serving = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(by_name));
+            .with_cert_resolver(Arc::new(leaves));
         serving.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Authority { certificate_pem, serving: Arc::new(serving) })
+    }
+}
+
+/// The certificates that were asked for.
+struct Leaves {
+    issuer: Issuer<'static, KeyPair>,
+    made: Mutex<HashMap<&'static str, Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for Leaves {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Leaves")
+    }
+}
+
+impl ResolvesServerCert for Leaves {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.of(hello.server_name()?)
+    }
+}
+
+impl Leaves {
+    fn of(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let name = HOSTS.iter().find(|host| host.name.eq_ignore_ascii_case(name))?.name;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = made.get(name) {
+            return Some(Arc::clone(known));
+        }
+        let new = Arc::new(leaf(name, &self.issuer).ok()?);
+        made.insert(name, Arc::clone(&new));
+        Some(new)
     }
 }
 
@@ -234,19 +291,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_fit_segment_by_segment() {
-        assert!(fits("/*/oauth2/v2.0/token", "/common/oauth2/v2.0/token"));
-        assert!(fits("/token", "/token"));
-        for path in ["//oauth2/v2.0/token", "/oauth2/v2.0/token", "/common/oauth2/v2.0/token/more"] {
-            assert!(!fits("/*/oauth2/v2.0/token", path), "{path}");
+    fn each_host_is_there_once_for_a_company() {
+        for host in HOSTS.iter() {
+            let same = |other: &&RealHost| (other.name, other.profile) == (host.name, host.profile);
+            assert_eq!(HOSTS.iter().filter(same).count(), 1, "{}", host.name);
         }
-    }
-
-    #[test]
-    fn each_host_is_there_once_and_has_a_certificate() {
-        for host in HOSTS {
-            assert_eq!(HOSTS.iter().filter(|other| other.name == host.name).count(), 1, "{}", host.name);
-        }
-        assert!(Authority::new().is_ok());
     }
 }

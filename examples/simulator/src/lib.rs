@@ -10,6 +10,7 @@
 //!
 //! * `simulator` — [`start`], [`Options`], [`Simulator`]: use inside a test process.
 //! * `profile`, `settings` — which companies there are, and what can be changed about each.
+//! * `company` — the companies that are described by files (`companies/*.toml`).
 //! * `ledger` — what is written down ([`LedgerSnapshot`]); never a token's value.
 //! * `state` — the one mutex, with ledger, values, codes and faults behind it.
 //!   `rotation` holds the rules by which refresh tokens live and die.
@@ -40,6 +41,7 @@ mod authorize;
 mod calls;
 mod clock;
 pub mod command_line;
+mod company;
 mod connection;
 mod control;
 mod credentials;
@@ -73,8 +75,8 @@ mod userinfo;
 
 pub use calls::ApiCall;
 pub use faults::{Endpoint, Fault, FaultKind};
-pub use hosts::{HOSTS, RealHost};
+pub use hosts::host_names;
 pub use ledger::{AccessToken, Counters, Event, Grant, IssuedValues, LedgerSnapshot, ProfileLedger, RefreshToken};
-pub use profile::Profile;
+pub use profile::{CompanyId, Profile};
 pub use settings::{ClientAuth, IdTokenAlg, IdTokenTamper, RequestFormat, Reuse, Rotation, Settings};
 pub use simulator::{Options, Simulator, TlsIdentity, start};

@@ -1,15 +1,15 @@
 //! The companies that can be simulated, and what is fixed about each.
 //!
 //! Facts come from providers' public documentation; what a test may want to change is in
-//! [`Settings`](crate::Settings) instead.
+//! [`Settings`](crate::Settings) instead. Companies that need no logic of their own are files (`company`).
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
+use crate::company::{self, Company};
 use crate::random;
 
 /// One simulated company. Its name is the first path segment of all its URLs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Profile {
     /// QuickBooks Online: the realm arrives with the callback; the value rotates once a day.
     Quickbooks,
@@ -29,11 +29,29 @@ pub enum Profile {
     Slack,
     /// Plain RFC 6749, to be bent by settings.
     Generic,
+    /// One that is described by a file in `companies/`.
+    Described(CompanyId),
+}
+
+/// Which of the companies that are described by files.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CompanyId(usize);
+
+impl CompanyId {
+    fn company(self) -> &'static Company {
+        &company::all()[self.0]
+    }
+}
+
+impl fmt::Debug for CompanyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.company().name)
+    }
 }
 
 impl Profile {
-    /// Every profile.
-    pub const ALL: [Profile; 9] = [
+    /// Those with logic of their own.
+    const BUILT_IN: [Profile; 9] = [
         Profile::Quickbooks,
         Profile::Github,
         Profile::GithubOauthApp,
@@ -44,6 +62,20 @@ impl Profile {
         Profile::Slack,
         Profile::Generic,
     ];
+
+    /// Every profile.
+    pub fn all() -> impl Iterator<Item = Profile> {
+        let described = (0..company::all().len()).map(|number| Profile::Described(CompanyId(number)));
+        Profile::BUILT_IN.into_iter().chain(described)
+    }
+
+    /// What its file says, where there is one.
+    pub(crate) fn company(self) -> Option<&'static Company> {
+        match self {
+            Profile::Described(id) => Some(id.company()),
+            _ => None,
+        }
+    }
 
     /// The name in paths, settings and the ledger.
     pub fn name(self) -> &'static str {
@@ -57,12 +89,13 @@ impl Profile {
             Profile::Gitlab => "gitlab",
             Profile::Slack => "slack",
             Profile::Generic => "generic",
+            Profile::Described(id) => &id.company().name,
         }
     }
 
     /// The profile of that name.
     pub fn from_name(name: &str) -> Option<Profile> {
-        Profile::ALL.into_iter().find(|profile| profile.name() == name)
+        Profile::all().find(|profile| profile.name() == name)
     }
 
     /// Both kinds of GitHub app answer in GitHub's own way.
@@ -75,6 +108,7 @@ impl Profile {
         match self {
             Profile::Google | Profile::Microsoft | Profile::Quickbooks | Profile::Gitlab | Profile::Generic => true,
             Profile::Github | Profile::GithubOauthApp | Profile::Notion | Profile::Slack => false,
+            Profile::Described(id) => id.company().issuer.is_some(),
         }
     }
 
@@ -89,6 +123,15 @@ impl Profile {
             Profile::Slack => format!("xoxb-{}", alphanumeric(50)),
             Profile::Quickbooks | Profile::Microsoft => random::characters(400),
             Profile::Generic => random::characters(43),
+            Profile::Described(id) => company::value_like(&id.company().token.access),
+        }
+    }
+
+    /// A new access token of the user's own, beside the app's.
+    pub(crate) fn new_further_access_token(self) -> String {
+        match self {
+            Profile::Slack => format!("xoxp-{}", alphanumeric(50)),
+            _ => self.new_access_token(),
         }
     }
 
@@ -103,6 +146,7 @@ impl Profile {
             Profile::Gitlab => random::hex_digits(64),
             Profile::Slack => format!("xoxe-1-{}", alphanumeric(140)),
             Profile::Generic => random::characters(43),
+            Profile::Described(id) => company::value_like(&id.company().token.refresh),
         }
     }
 
@@ -116,6 +160,6 @@ impl Profile {
 }
 
 /// Tokens of some companies have neither `-` nor `_` after the prefix.
-fn alphanumeric(length: usize) -> String {
+pub(crate) fn alphanumeric(length: usize) -> String {
     random::characters(length).replace(['-', '_'], "x")
 }

@@ -20,6 +20,8 @@ pub(crate) struct Issued {
     pub(crate) sign_in: Option<SignIn>,
     /// The user's own access and refresh token, where there are such.
     pub(crate) of_user: Option<(String, Option<String>)>,
+    /// Its scopes.
+    pub(crate) user_scope: String,
     /// Seconds until the refresh token expires: if unused, and in any case.
     pub(crate) refresh_expires_in_s: Option<u64>,
     pub(crate) refresh_hard_expires_in_s: Option<u64>,
@@ -58,15 +60,23 @@ pub(crate) fn open_grant(state: &mut State, profile: Profile, code: &Code, scope
     let wanted = settings.rotation != Rotation::None && code.offline;
     let refresh = wanted.then(|| new_refresh_token(state, profile, index, None, None));
     let access_token = new_access_token(state, profile, index, None, None, scope.unwrap_or(&code.scope));
-    let of_user = settings.user_token.then(|| {
+    let of_user = (settings.user_token || !code.user_scope.is_empty()).then(|| {
         let part = || Some("user".to_owned());
         let refresh = wanted.then(|| new_refresh_token(state, profile, index, None, part()));
-        let access_token = new_access_token(state, profile, index, None, part(), &code.scope);
+        let access_token = new_access_token(
+            state,
+            profile,
+            index,
+            None,
+            part(),
+            if code.user_scope.is_empty() { &code.scope } else { &code.user_scope },
+        );
         (access_token, refresh.and_then(|place| value_of(state, profile, place)))
     });
     state.event(profile, "code_exchanged", Some(&id), "");
     let sign_in = SignIn { client_id: code.client_id.clone(), nonce: code.nonce.clone() };
-    Issued { sign_in: Some(sign_in), of_user, ..issued(state, profile, index, access_token, refresh, true) }
+    let user_scope = code.user_scope.clone();
+    Issued { sign_in: Some(sign_in), of_user, user_scope, ..issued(state, profile, index, access_token, refresh, true) }
 }
 
 /// Refreshes with a token that exists, or says why not. `scope` is what the new access token is to be for, if that was
@@ -90,12 +100,16 @@ pub(crate) fn refresh(
     }
     let by = Some(presented_id.clone());
     let grant = grant_at(state, profile, presented.grant);
-    let scope = scope.unwrap_or(&grant.scope).to_owned();
     let part = grant.refresh_tokens[presented.token].part.clone();
+    // Another token of the grant was given for scopes of its own.
+    let earlier = grant.access_tokens.iter().rfind(|token| part.is_some() && token.part == part);
+    let own_scope = earlier.map(|token| token.scope.clone());
+    let scope = scope.map(str::to_owned).or(own_scope.clone()).unwrap_or_else(|| grant.scope.clone());
     let access_token = new_access_token(state, profile, presented.grant, by, part, &scope);
     let repeat = answer != presented || settings.refresh_reply_has_refresh_token;
     state.event(profile, "refresh_ok", Some(&presented_id), "");
-    Ok(issued(state, profile, presented.grant, access_token, Some(answer), repeat))
+    let issued = issued(state, profile, presented.grant, access_token, Some(answer), repeat);
+    Ok(Issued { scope: own_scope.unwrap_or_else(|| issued.scope.clone()), ..issued })
 }
 
 /// Whether a refresh token may be used now. Noticing reuse has consequences.
@@ -257,7 +271,10 @@ fn new_access_token(
     scope: &str,
 ) -> String {
     let now = clock::now_ms();
-    let value = profile.new_access_token();
+    let value = match &part {
+        Some(_) => profile.new_further_access_token(),
+        None => profile.new_access_token(),
+    };
     let id = state.new_id("at");
     state.values.access_tokens.push(value.clone());
     let known = state.profile(profile);
@@ -307,6 +324,7 @@ fn issued(
         user: grant.user.clone(),
         sign_in: None,
         of_user: None,
+        user_scope: String::new(),
         refresh_expires_in_s: token.and_then(|token| token.expires_at_ms).map(seconds_left),
         refresh_hard_expires_in_s: hard_end.map(seconds_left),
     }

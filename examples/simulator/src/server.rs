@@ -32,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) cutter: Cutter,
     /// Scheme and authority that the client used.
     pub(crate) origin: String,
+    /// The host in it, with its port if there is one.
+    pub(crate) host: String,
     /// What stands between that and the paths of the API.
     pub(crate) api_base: String,
     /// The path that the client used.
@@ -68,6 +70,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Whether the host says which company is meant, and paths are the company's own.
     pub(crate) by_host: bool,
+    /// Whose a host is that several companies have.
+    pub(crate) preferred: Arc<[Profile]>,
 }
 
 impl Server {
@@ -118,7 +122,7 @@ impl Server {
     }
 
     async fn answer(self, cutter: Cutter, request: Request<Incoming>) -> Reply {
-        let asked = if self.by_host { hosts::asked(&request) } else { by_path(&request) };
+        let asked = if self.by_host { hosts::asked(&request, &self.preferred) } else { by_path(&request) };
         let (profile, rest) = match asked {
             Asked::Control(rest) => return control::answer(&self.shared, &rest, request).await,
             Asked::Nothing => return not_found(request).await,
@@ -127,6 +131,7 @@ impl Server {
         };
         let call = Call {
             origin: self.origin(&request),
+            host: host_of(&request).unwrap_or_default().to_owned(),
             api_base: if self.by_host { String::new() } else { format!("/{}/api", profile.name()) },
             path: request.uri().path().to_owned(),
             official: self.by_host.then(|| hosts::issuer(profile)).flatten(),
@@ -140,8 +145,9 @@ impl Server {
                 let query = request.uri().query().unwrap_or_default().to_owned();
                 authorize::answer(call, &query).await
             }
-            (&Method::POST, "token") => token::answer(call, request).await,
+            (&Method::POST, "token" | "refresh") => token::answer(call, &rest, request).await,
             (&Method::POST, "revoke") => revoke::answer(call, request).await,
+            (_, "revoke") if revoke::is_own_method(profile, &method) => revoke::answer(call, request).await,
             (&Method::GET, "jwks.json") if profile.has_openid() => {
                 drain(request.into_body()).await;
                 json_reply(200, &call.shared.keys.set())
@@ -157,12 +163,15 @@ impl Server {
 
     fn origin(&self, request: &Request<Incoming>) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let host = request.headers().get(HOST);
-        match host.and_then(|host| host.to_str().ok()) {
+        match host_of(request) {
             Some(host) => format!("{scheme}://{host}"),
             None => format!("{scheme}://{}", self.address),
         }
     }
+}
+
+fn host_of(request: &Request<Incoming>) -> Option<&str> {
+    request.headers().get(HOST)?.to_str().ok()
 }
 
 /// What a request is for: the first segment names the company, the rest the endpoint or `api/...`.

@@ -61,6 +61,8 @@ pub struct Settings {
     /// Codes get a second token of the user's own beside the app's, under `authed_user` and with its own refresh token, as at
     /// Slack.
     pub user_token: bool,
+    /// How many sites, organizations or the like of those that the company's file names the user has.
+    pub sites: usize,
     /// How ID tokens are signed. There are some where the profile speaks OpenID Connect and the scope
     /// has `openid`.
     pub id_token_alg: IdTokenAlg,
@@ -108,6 +110,8 @@ pub enum ClientAuth {
     Body,
     /// Either.
     BasicOrBody,
+    /// `Authorization: Basic` with the secret as the user name, and no password and no client id.
+    SecretAsUser,
     /// A public client: only `client_id` in the body.
     None,
 }
@@ -220,7 +224,18 @@ impl Settings {
                 ..plain
             },
             Profile::Generic => plain,
+            Profile::Described(_) => Settings::described(profile, plain),
         }
+    }
+
+    /// What a company's file says. The files are part of the program, and a test reads them all.
+    fn described(profile: Profile, mut plain: Settings) -> Settings {
+        if let Some(company) = profile.company()
+            && let Err(reason) = plain.merge(&company.settings)
+        {
+            panic!("{}: settings: {reason}", company.name);
+        }
+        plain
     }
 
     fn plain(profile: Profile) -> Settings {
@@ -251,6 +266,7 @@ impl Settings {
             one_grant: false,
             refresh_reply_has_refresh_token: true,
             user_token: false,
+            sites: 1,
             id_token_alg: match profile {
                 Profile::Generic => IdTokenAlg::Es256,
                 _ => IdTokenAlg::Rs256,

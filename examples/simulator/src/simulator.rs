@@ -30,8 +30,10 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Serve HTTPS with this identity. Default: plain HTTP.
     pub tls: Option<TlsIdentity>,
-    /// Also play the companies behind their real host names ([`HOSTS`](crate::HOSTS)), over HTTPS at this address.
+    /// Also play the companies behind their real host names ([`host_names`](crate::host_names)), over HTTPS at this address.
     pub hosts: Option<SocketAddr>,
+    /// Profiles whose a host is that several companies have; otherwise it is the first one's.
+    pub preferred: Vec<String>,
     /// Settings other than [`Settings::of`], by profile name.
     pub settings: Vec<(String, Settings)>,
 }
@@ -47,7 +49,13 @@ pub struct TlsIdentity {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls: None, hosts: None, settings: Vec::new() }
+        Options {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
+            hosts: None,
+            preferred: Vec::new(),
+            settings: Vec::new(),
+        }
     }
 }
 
@@ -77,26 +85,28 @@ pub async fn start(options: Options) -> io::Result<Simulator> {
         let profile = Profile::from_name(&name).ok_or_else(|| unknown_profile(&name))?;
         initial.insert(profile, settings);
     }
+    let preferred = options.preferred.iter().map(|name| Profile::from_name(name).ok_or_else(|| unknown_profile(name)));
+    let preferred: Arc<[Profile]> = preferred.collect::<io::Result<Vec<_>>>()?.into();
     let tls = options.tls.as_ref().map(acceptor).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = TcpListener::bind(options.listen).await?;
     let address = listener.local_addr()?;
     let shared = Shared::new(initial);
     let hosts = match options.hosts {
-        Some(address) => Some(serve_hosts(&shared, address).await?),
+        Some(address) => Some(serve_hosts(&shared, address, Arc::clone(&preferred)).await?),
         None => None,
     };
-    let server = Server { shared: Arc::clone(&shared), tls, address, by_host: false };
+    let server = Server { shared: Arc::clone(&shared), tls, address, by_host: false, preferred };
     let serving = tokio::spawn(server.run(listener));
     Ok(Simulator { shared, address, scheme, serving, hosts })
 }
 
-async fn serve_hosts(shared: &Arc<Shared>, address: SocketAddr) -> io::Result<ServedHosts> {
+async fn serve_hosts(shared: &Arc<Shared>, address: SocketAddr, preferred: Arc<[Profile]>) -> io::Result<ServedHosts> {
     let authority = Authority::new().map_err(io::Error::other)?;
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     let tls = Some(TlsAcceptor::from(authority.serving));
-    let server = Server { shared: Arc::clone(shared), tls, address, by_host: true };
+    let server = Server { shared: Arc::clone(shared), tls, address, by_host: true, preferred };
     let serving = tokio::spawn(server.run(listener));
     Ok(ServedHosts { address, authority_pem: authority.certificate_pem, serving })
 }
@@ -183,6 +193,7 @@ impl Simulator {
             redirect_uri: String::new(),
             challenge: None,
             scope: String::new(),
+            user_scope: String::new(),
             nonce: None,
             realm: settings.realm_id,
             user: user.to_owned(),

@@ -73,6 +73,8 @@ pub(crate) struct Code {
     pub(crate) redirect_uri: String,
     pub(crate) challenge: Option<String>,
     pub(crate) scope: String,
+    /// Slack: the scopes of a token of the user's own, which there is if there are any.
+    pub(crate) user_scope: String,
     /// To be repeated in the ID token.
     pub(crate) nonce: Option<String>,
     pub(crate) realm: String,
@@ -134,8 +136,7 @@ impl State {
         self.faults.clear();
         self.events.clear();
         self.calls.clear();
-        self.profiles = Profile::ALL
-            .into_iter()
+        self.profiles = Profile::all()
             .map(|profile| {
                 let settings = self.initial.get(&profile).cloned();
                 let settings = settings.unwrap_or_else(|| Settings::of(profile));

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use url::form_urlencoded;
 
 use crate::clock;
+use crate::company::Company;
 use crate::credentials;
 use crate::faults::{Endpoint, FaultKind};
 use crate::misbehave;
@@ -35,17 +36,24 @@ pub(crate) struct Parameters {
 }
 
 /// Answers `POST /P/token`.
-pub(crate) async fn answer(call: Call, request: Request<Incoming>) -> Reply {
+pub(crate) async fn answer(call: Call, endpoint_name: &str, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
     let Some(body) = read(body).await else {
         return empty(400);
     };
-    let parameters = Parameters::from_body(&parts.headers, &body);
+    let mut parameters = Parameters::from_body(&parts.headers, &body);
+    if endpoint_name == "refresh" && parameters.get("grant_type").is_none() {
+        // An endpoint for nothing else needs not be told.
+        parameters.add("grant_type".to_owned(), "refresh_token".to_owned());
+    }
     let endpoint = match parameters.get("grant_type") {
         Some("refresh_token") => Endpoint::Refresh,
         Some("authorization_code") => Endpoint::Code,
         _ => Endpoint::Token,
     };
+    if !is_place(call.profile, endpoint_name, endpoint) {
+        return empty(404);
+    }
     let undecided = call.shared.undecided();
     let fault = arrive(&call, endpoint);
     let headers = parts.headers.clone();
@@ -61,6 +69,14 @@ pub(crate) async fn answer(call: Call, request: Request<Incoming>) -> Reply {
         },
     )
     .await
+}
+
+/// Whether this is where such a request belongs: some companies refresh at an endpoint of its own.
+fn is_place(profile: Profile, name: &str, endpoint: Endpoint) -> bool {
+    let hosts = profile.company().map(|company| company.hosts.as_slice()).unwrap_or_default();
+    let apart = hosts.iter().any(|host| host.endpoints.contains_key("refresh"));
+    let expected = if apart && endpoint == Endpoint::Refresh { "refresh" } else { "token" };
+    name == expected
 }
 
 /// Counts the call and says what should go wrong with it.
@@ -89,7 +105,7 @@ fn commit(call: &Call, parts: &Parts, parameters: &Parameters) -> Reply {
 fn issue(state: &mut State, profile: Profile, parts: &Parts, parameters: &Parameters) -> Result<Issued, Refusal> {
     let settings = state.settings(profile);
     let grant_type = parameters.get("grant_type").unwrap_or_default();
-    let outcome = check_request(&settings, &parts.headers, parameters).and_then(|()| match grant_type {
+    let outcome = check_request(profile, &settings, &parts.headers, parameters).and_then(|()| match grant_type {
         "authorization_code" => exchange(state, profile, parameters),
         "refresh_token" => refresh(state, profile, &settings, parameters),
         _ => Err(Refusal::new(RefusalKind::UnsupportedGrantType, grant_type)),
@@ -119,7 +135,12 @@ fn issue(state: &mut State, profile: Profile, parts: &Parts, parameters: &Parame
     outcome
 }
 
-fn check_request(settings: &Settings, headers: &HeaderMap, parameters: &Parameters) -> Result<(), Refusal> {
+fn check_request(
+    profile: Profile,
+    settings: &Settings,
+    headers: &HeaderMap,
+    parameters: &Parameters,
+) -> Result<(), Refusal> {
     let fits = match settings.request_format {
         RequestFormat::Form => is(headers, "application/x-www-form-urlencoded"),
         RequestFormat::Json => is(headers, "application/json"),
@@ -133,8 +154,31 @@ fn check_request(settings: &Settings, headers: &HeaderMap, parameters: &Paramete
         let why = format!("{name} is repeated");
         return Err(Refusal::new(RefusalKind::InvalidRequest, why));
     }
+    if let Some(why) = profile.company().and_then(|company| lacks(company, headers, parameters)) {
+        return Err(Refusal::new(RefusalKind::InvalidRequest, why));
+    }
     credentials::check(settings, settings.client_auth, headers, parameters)
         .map_err(|why| Refusal::new(RefusalKind::InvalidClient, why))
+}
+
+/// What the company's file insists on, and is not there.
+fn lacks(company: &Company, headers: &HeaderMap, parameters: &Parameters) -> Option<String> {
+    if let Some(name) = headers_lacking(&company.token.headers, headers) {
+        return Some(format!("the header {name} is missing or wrong"));
+    }
+    let required = match parameters.get("grant_type") {
+        Some("refresh_token") => &company.token.refresh_requires,
+        _ => &company.token.exchange_requires,
+    };
+    let lacking = required.iter().find(|(name, value)| parameters.get(name) != Some(value));
+    lacking.map(|(name, value)| format!("{name} must be {value}"))
+}
+
+/// The first of these headers that a request has not, or with another value; `*` is any.
+pub(crate) fn headers_lacking<'n>(wanted: &'n BTreeMap<String, String>, headers: &HeaderMap) -> Option<&'n str> {
+    let sent = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let lacking = wanted.iter().find(|(name, value)| sent(name).is_none_or(|sent| *value != "*" && sent != *value));
+    lacking.map(|(name, _)| name.as_str())
 }
 
 fn exchange(state: &mut State, profile: Profile, parameters: &Parameters) -> Result<Issued, Refusal> {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded;
 
 use crate::clock;
+use crate::company::{Answer, Company, filled, usual_value};
 use crate::id_token;
 use crate::profile::Profile;
 use crate::random;
@@ -42,7 +43,10 @@ impl Refusal {
 /// The reply with new tokens. It reports to the ledger whether it got out.
 pub(crate) fn success(call: &Call, headers: &HeaderMap, issued: Issued) -> Reply {
     let settings = call.shared.lock().settings(call.profile);
-    let mut fields = fields(call.profile, &settings, headers, &issued);
+    let mut fields = match call.profile.company() {
+        Some(company) => described(company, &settings, &issued),
+        None => fields(call.profile, &settings, headers, &issued),
+    };
     if let Some(token) = id_token::of(call, &settings, &issued) {
         fields.insert("id_token".to_owned(), json!(token));
     }
@@ -70,7 +74,9 @@ fn fields(profile: Profile, settings: &Settings, headers: &HeaderMap, issued: &I
     }
     if let Some((access_token, refresh_token)) = &issued.of_user {
         let tokens = json!({
-            "id": issued.user, "access_token": access_token, "refresh_token": refresh_token, "expires_in": expires_in,
+            "id": if profile == Profile::Slack { slack::id('U', &issued.user) } else { issued.user.clone() },
+            "scope": issued.user_scope, "token_type": "user",
+            "access_token": access_token, "refresh_token": refresh_token, "expires_in": expires_in,
         });
         set("authed_user", tokens);
     }
@@ -123,7 +129,7 @@ fn fields(profile: Profile, settings: &Settings, headers: &HeaderMap, issued: &I
                 set("authed_user", json!({"id": slack::id('U', &issued.user)}));
             }
         }
-        Profile::Generic => {
+        Profile::Generic | Profile::Described(_) => {
             if !issued.scope.is_empty() {
                 set("scope", json!(issued.scope));
             }
@@ -132,11 +138,35 @@ fn fields(profile: Profile, settings: &Settings, headers: &HeaderMap, issued: &I
     fields
 }
 
+/// What the company's file says.
+fn described(company: &Company, settings: &Settings, issued: &Issued) -> Map<String, Value> {
+    let values = |name: &str| match name {
+        "access_token" => Some(json!(issued.access_token)),
+        "refresh_token" => issued.refresh_token.as_ref().map(|(value, _)| json!(value)),
+        "expires_in" => (settings.access_lifetime_s > 0.0).then(|| json!((settings.access_lifetime_s as u64).max(1))),
+        "refresh_expires_in" => issued.refresh_expires_in_s.map(|seconds| json!(seconds)),
+        "scope" => Some(json!(scopes(issued).join(&company.token.scope_separator))),
+        "realm" => Some(json!(issued.realm)),
+        "user" => Some(json!(issued.user)),
+        "user_id" => Some(json!(random::uuid_of(&issued.user))),
+        "grant" => Some(json!(issued.grant_id)),
+        _ => usual_value(name),
+    };
+    let template = match (&issued.sign_in, &company.token.refresh_reply) {
+        (None, Some(refresh_reply)) => refresh_reply,
+        _ => &company.token.reply,
+    };
+    match filled(&template.0, &values) {
+        Some(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
 fn token_type(profile: Profile) -> &'static str {
     match profile {
         Profile::Slack => "bot",
         Profile::Quickbooks | Profile::Github | Profile::GithubOauthApp | Profile::Notion => "bearer",
-        Profile::Microsoft | Profile::Google | Profile::Gitlab | Profile::Generic => "Bearer",
+        Profile::Microsoft | Profile::Google | Profile::Gitlab | Profile::Generic | Profile::Described(_) => "Bearer",
     }
 }
 
@@ -146,6 +176,10 @@ fn scopes(issued: &Issued) -> Vec<&str> {
 
 /// A refusal with the company's own code and status.
 pub(crate) fn refusal(profile: Profile, headers: &HeaderMap, refusal: &Refusal) -> Reply {
+    if let Some(answer) = profile.company().and_then(|company| described_refusal(company, refusal.kind)) {
+        let described = |name: &str| (name == "description").then(|| json!(refusal.description));
+        return answer.reply(&|name| described(name).or_else(|| usual_value(name)));
+    }
     let github = profile.is_github();
     let slack = profile == Profile::Slack;
     let code = match refusal.kind {
@@ -164,6 +198,19 @@ pub(crate) fn refusal(profile: Profile, headers: &HeaderMap, refusal: &Refusal) 
         RefusalKind::BadCode | RefusalKind::RedirectMismatch | RefusalKind::BadRefreshToken => "invalid_grant",
     };
     error(profile, headers, code, Some(&refusal.description), None)
+}
+
+fn described_refusal(company: &'static Company, kind: RefusalKind) -> Option<&'static Answer> {
+    let refusals = &company.refusals;
+    let answer = match kind {
+        RefusalKind::InvalidClient => &refusals.invalid_client,
+        RefusalKind::InvalidRequest => &refusals.invalid_request,
+        RefusalKind::UnsupportedGrantType => &refusals.unsupported_grant_type,
+        RefusalKind::BadCode => &refusals.bad_code,
+        RefusalKind::RedirectMismatch => &refusals.redirect_mismatch,
+        RefusalKind::BadRefreshToken => &refusals.bad_refresh_token,
+    };
+    answer.as_ref()
 }
 
 /// An error reply in the company's shape.

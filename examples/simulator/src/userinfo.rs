@@ -24,7 +24,7 @@ pub(crate) async fn answer(call: Call, request: Request<Incoming>) -> Reply {
     drain(body).await;
     match owner(&call, token.as_deref()) {
         Ok(name) => json_reply(200, &json!({"sub": name, "email": user::email(&name), "name": name})),
-        Err(refusal) => api_refusal::reply(call.profile, refusal),
+        Err(refusal) => api_refusal::reply(call.profile, refusal, ""),
     }
 }
 

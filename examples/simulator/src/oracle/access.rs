@@ -38,6 +38,7 @@ mod tests {
         ApiCall {
             profile: "generic".to_owned(),
             method: "GET".to_owned(),
+            host: "generic.example".to_owned(),
             path: "/".to_owned(),
             user: user.map(str::to_owned),
             grant: None,

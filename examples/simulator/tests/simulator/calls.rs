@@ -30,6 +30,7 @@ async fn each_call_is_written_down_with_its_caller() {
     let expected = ApiCall {
         profile: "generic".to_owned(),
         method: "PATCH".to_owned(),
+        host: "simulator.test".to_owned(),
         path: "/a%2Fb".to_owned(),
         user: Some("alice".to_owned()),
         grant: Some(user.simulator.ledger().profile("generic").grants[0].id.clone()),

@@ -26,7 +26,7 @@ async fn the_ledger_tells_everything_but_values() {
         assert!(!answer.text().contains(value.as_str()));
     }
     let ledger: LedgerSnapshot = serde_json::from_value(answer.json()).unwrap();
-    assert_eq!(ledger.profiles.len(), Profile::ALL.len());
+    assert_eq!(ledger.profiles.len(), Profile::all().count());
     let grant = ledger.profile("generic").last_grant().unwrap();
     assert_eq!((grant.refresh_tokens.len(), grant.access_tokens.len()), (2, 2));
     assert_eq!(grant.live_refresh_tokens(ledger.at_ms).count(), 1);
@@ -40,7 +40,7 @@ async fn the_ledger_tells_everything_but_values() {
     assert_eq!(values["access_tokens"], json!([held.access, next.access]));
     assert_eq!(values["refresh_tokens"], json!([held.refresh, next.refresh]));
     assert_eq!(values["codes"].as_array().unwrap().len(), 1);
-    assert_eq!(values["client_secrets"].as_array().unwrap().len(), Profile::ALL.len());
+    assert_eq!(values["client_secrets"].as_array().unwrap().len(), Profile::all().count());
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn settings_can_be_read_and_merged() {
     assert_eq!(after.json()["rotation"], "leeway");
     assert_eq!(after.json()["client_id"], before["client_id"]);
     assert_eq!(tokens(&user.exchange(&user.code().await, &[]).await).refresh.len(), 43);
-    assert_eq!(user.simulator.issued_values().client_secrets.len(), Profile::ALL.len() + 1);
+    assert_eq!(user.simulator.issued_values().client_secrets.len(), Profile::all().count() + 1);
     for wrong in [json!({"unknown": 1}), json!({"rotation": "sideways"}), json!([])] {
         assert_eq!(control(&user, "PUT", "settings/generic", wrong).await.status, Some(400));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use sidekey_simulator::{HOSTS, Options, Simulator, start};
+use sidekey_simulator::{Options, Simulator, host_names, start};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -47,9 +47,9 @@ async fn call(
 #[tokio::test]
 async fn every_host_proves_who_it_is() {
     let simulator = simulator().await;
-    for host in HOSTS {
-        let answer = call(&simulator, host.name, "GET", "/nothing-is-here", &[], "").await;
-        assert!(matches!(answer.status, Some(200 | 401 | 404)), "{} {answer:?}", host.name);
+    for host in host_names() {
+        let answer = call(&simulator, host, "GET", "/nothing-is-here", &[], "").await;
+        assert!(matches!(answer.status, Some(200 | 400 | 401 | 403 | 404)), "{host} {answer:?}");
     }
 }
 
@@ -91,7 +91,9 @@ async fn links_lead_to_the_host_that_was_called() {
     let (access, _) = simulator.issue_grant("github", "ada");
     let bearer = format!("Bearer {access}");
     let target = "/user/repos?per_page=1";
-    let answer = call(&simulator, "api.github.com", "GET", target, &[("authorization", &bearer)], "").await;
+    let answer =
+        call(&simulator, "api.github.com", "GET", target, &[("authorization", &bearer), ("user-agent", "test")], "")
+            .await;
     assert!(answer.header("link").contains("<https://api.github.com/user/repos?page=2"), "{answer:?}");
     assert_eq!(answer.json()[0]["url"], "https://api.github.com/repos/ada/repository-1");
 }
@@ -103,4 +105,33 @@ async fn the_host_decides_and_nothing_else_is_there() {
     assert_eq!(call(&simulator, "api.github.com", "GET", "/user", &foreign, "").await.status, Some(421));
     assert_eq!(call(&simulator, "oauth2.googleapis.com", "GET", "/control/tokens", &[], "").await.status, Some(404));
     assert_eq!(call(&simulator, "oauth2.googleapis.com", "GET", "/google/authorize", &[], "").await.status, Some(404));
+}
+
+/// GitHub and Notion serve nobody who does not say who they are, or which version they speak.
+#[tokio::test]
+async fn headers_that_everybody_must_send() {
+    let simulator = simulator().await;
+    for (profile, host, target, header, status) in [
+        ("github", "api.github.com", "/user", ("user-agent", "test"), 403),
+        ("notion", "api.notion.com", "/v1/users/me", ("notion-version", "2025-09-03"), 400),
+    ] {
+        let bearer = format!("Bearer {}", simulator.issue_grant(profile, "ada").0);
+        let authorized = ("authorization", bearer.as_str());
+        assert_eq!(call(&simulator, host, "GET", target, &[authorized], "").await.status, Some(status), "{host}");
+        assert_eq!(call(&simulator, host, "GET", target, &[authorized, header], "").await.status, Some(200), "{host}");
+    }
+}
+
+/// One host, and two kinds of app with tokens of their own.
+#[tokio::test]
+async fn a_host_of_two_companies_is_the_preferred_ones() {
+    let hosts = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let preferred = vec!["github-oauth-app".to_owned()];
+    let simulator = start(Options { hosts, preferred, ..Options::default() }).await.unwrap();
+    for (profile, status) in [("github-oauth-app", 200), ("github", 401)] {
+        let bearer = format!("Bearer {}", simulator.issue_grant(profile, "ada").0);
+        let headers = [("authorization", bearer.as_str()), ("user-agent", "test")];
+        let answer = call(&simulator, "api.github.com", "GET", "/user", &headers, "").await;
+        assert_eq!(answer.status, Some(status), "{profile}");
+    }
 }

@@ -4,6 +4,7 @@
 mod api;
 mod calls;
 mod client;
+mod companies;
 mod control;
 mod faults;
 mod flow;

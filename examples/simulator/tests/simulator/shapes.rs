@@ -125,15 +125,17 @@ async fn gitlab() {
 
 #[tokio::test]
 async fn all_values_are_long_and_random() {
-    for profile in sidekey_simulator::Profile::ALL {
-        let user = User::of(profile.name()).await;
+    for profile in
+        ["quickbooks", "github", "github-oauth-app", "microsoft", "google", "notion", "gitlab", "slack", "generic"]
+    {
+        let user = User::of(profile).await;
         let held = user.connect().await;
         let again = user.connect().await;
         assert!(held.access.len() >= 36 && held.access != again.access);
         if !held.refresh.is_empty() {
             assert!(held.refresh.len() >= 36 && held.refresh != again.refresh);
         }
-        let sum: u64 = user.simulator.ledger().profile(profile.name()).grants.len() as u64;
+        let sum: u64 = user.simulator.ledger().profile(profile).grants.len() as u64;
         assert_eq!(sum, 2);
     }
 }

@@ -73,3 +73,14 @@ async fn what_is_missing_or_unknown() {
     assert_eq!(user.api("/api/no.such", &held.access).await.json()["error"], "unknown_method");
     assert_eq!(user.api("/api/users.list", &held.access).await.json()["members"][0]["name"], "user-1");
 }
+
+#[tokio::test]
+async fn a_token_of_the_users_own_is_there_if_it_was_asked_for() {
+    let user = rotating().await;
+    let code = user.authorize(&[("user_scope", "search:read,chat:write")]).await.redirected("code").unwrap();
+    let reply: Value = user.exchange(&code, &[]).await.json();
+    let own = &reply["authed_user"];
+    assert!(own["access_token"].as_str().unwrap().starts_with("xoxp-"), "{own}");
+    assert_eq!((&own["scope"], &own["token_type"]), (&json!("search:read,chat:write"), &json!("user")));
+    assert_ne!(own["refresh_token"], reply["refresh_token"]);
+}
