@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{digest, hmac};
 
-use crate::base::secret::SecretKey;
+use crate::base::secret::{Secret, SecretKey};
 
 /// A SHA-256 digest. What we hold of a secret that is only ever compared.
 pub type Digest = [u8; 32];
@@ -30,6 +30,11 @@ impl SigningKey {
         let master = hmac::Key::new(hmac::HMAC_SHA256, master.expose());
         let derived = hmac::sign(&master, purpose.as_bytes());
         Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+    }
+
+    /// A key that another party signs with too.
+    pub fn shared(secret: &Secret) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
     }
 
     /// HMAC-SHA-256 of `message`.

@@ -279,8 +279,14 @@ fn unreadable(value: &Value, schema: &Value) -> Option<String> {
 
 /// The known word closest to `word`, if one is close.
 pub fn did_you_mean<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let similarity = |candidate: &str| {
+        // Two letters that changed places are one slip, which weighs too much in a short word.
+        let is_slip = word.len() > 2 && strsim::damerau_levenshtein(&word, candidate) == 1;
+        strsim::jaro_winkler(&word, candidate).max(if is_slip { 0.81 } else { 0.0 })
+    };
     known
-        .map(|candidate| (strsim::jaro_winkler(&word.to_lowercase(), candidate), candidate))
+        .map(|candidate| (similarity(candidate), candidate))
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, candidate)| candidate)

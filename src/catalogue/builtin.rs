@@ -1,13 +1,32 @@
 //! The bundled provider files.
 
 /// Name and content of each.
-pub const FILES: [(&str, &str); 8] = [
+pub const FILES: [(&str, &str); 27] = [
+    ("airtable", include_str!("../../config/providers/airtable.toml")),
+    ("asana", include_str!("../../config/providers/asana.toml")),
+    ("atlassian", include_str!("../../config/providers/atlassian.toml")),
+    ("bitbucket", include_str!("../../config/providers/bitbucket.toml")),
+    ("box", include_str!("../../config/providers/box.toml")),
+    ("discord", include_str!("../../config/providers/discord.toml")),
+    ("dropbox", include_str!("../../config/providers/dropbox.toml")),
+    ("figma", include_str!("../../config/providers/figma.toml")),
     ("github", include_str!("../../config/providers/github.toml")),
     ("github-oauth-app", include_str!("../../config/providers/github-oauth-app.toml")),
     ("gitlab", include_str!("../../config/providers/gitlab.toml")),
     ("google", include_str!("../../config/providers/google.toml")),
+    ("hubspot", include_str!("../../config/providers/hubspot.toml")),
+    ("linear", include_str!("../../config/providers/linear.toml")),
     ("microsoft", include_str!("../../config/providers/microsoft.toml")),
     ("notion", include_str!("../../config/providers/notion.toml")),
     ("quickbooks", include_str!("../../config/providers/quickbooks.toml")),
+    ("salesforce", include_str!("../../config/providers/salesforce.toml")),
+    ("shopify", include_str!("../../config/providers/shopify.toml")),
     ("slack", include_str!("../../config/providers/slack.toml")),
+    ("spotify", include_str!("../../config/providers/spotify.toml")),
+    ("stripe", include_str!("../../config/providers/stripe.toml")),
+    ("stripe-connect", include_str!("../../config/providers/stripe-connect.toml")),
+    ("todoist", include_str!("../../config/providers/todoist.toml")),
+    ("xero", include_str!("../../config/providers/xero.toml")),
+    ("zendesk", include_str!("../../config/providers/zendesk.toml")),
+    ("zoom", include_str!("../../config/providers/zoom.toml")),
 ];

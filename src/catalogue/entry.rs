@@ -7,6 +7,7 @@ mod api;
 mod authorize;
 mod handle;
 mod lifecycle;
+mod look_up;
 mod placement;
 mod token;
 
@@ -19,9 +20,10 @@ use serde_json::{Map, Value};
 pub use api::{
     ApiCommon, ApiEntry, Credential, CredentialScheme, DeclaredHeaders, ExpirySignature, NotExpired, RateLimit,
 };
-pub use authorize::{Authorize, Capture, Pkce};
+pub use authorize::{Authorize, CallbackSignature, Capture, Pkce};
 pub use handle::{HandleLook, HandleShape};
-pub use lifecycle::{ErrorClass, ErrorRule, Errors, Lifetime, Lookup, Repetition, Reuse, Rotation, RotationModel};
+pub use lifecycle::{ErrorClass, ErrorRule, Errors, Lifetime, Repetition, Reuse, Rotation, RotationModel};
+pub use look_up::Lookup;
 pub use placement::{BasicHalf, Fill, PlaceEntry};
 pub use token::{
     BodyFormat, Cascade, ClientAuthentication, Identity, IdentitySource, NamedToken, ReplyFormat, Token, TokenCall,
@@ -96,7 +98,8 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trust {
-    /// Keys of this entry that are recall, not read in a source.
+    /// Keys of this entry that are recall, not read in a source, such as `api.expired`; one stands for all below it. An operator
+    /// must accept them where they say where tokens are sent (`accept_unverified`).
     #[serde(default)]
     pub recall: Vec<String>,
 }
@@ -109,6 +112,9 @@ pub struct Input {
     pub description: String,
     /// Used where the operator sets none; without it the operator must.
     pub default: Option<String>,
+    /// What it may look like, for people; and for trying the entry where there is no default.
+    /// What a value looks like, for people; needed where there is no default.
+    pub example: Option<String>,
     /// What it must look like.
     #[schemars(extend("format" = "sidekey-pattern"))]
     pub pattern: String,

@@ -82,7 +82,8 @@ impl Catalogue {
         paths.iter().flat_map(|path| self.add_file(path)).collect()
     }
 
-    fn add_file(&mut self, path: &Path) -> Vec<Problem> {
+    /// Adds one file, under the name that it has without `.toml`.
+    pub fn add_file(&mut self, path: &Path) -> Vec<Problem> {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -116,17 +117,19 @@ impl Catalogue {
         names
     }
 
+    /// The file that stands for `name`: the operator's where there is one.
+    pub fn document(&self, name: &str) -> Option<&Document> {
+        self.own.get(name).or_else(|| self.bundled.get(name))
+    }
+
+    /// Whether `name` is one of the bundled entries, unchanged.
+    pub fn is_bundled(&self, name: &str) -> bool {
+        !self.own.contains_key(name) && self.bundled.contains_key(name)
+    }
+
     /// The entry `name` as selected.
     pub fn select(&self, name: &str, selection: &Selection) -> Result<Entry, Vec<SelectError>> {
-        let chain = self.chain(name)?;
-        let mut merged = Value::Object(serde_json::Map::new());
-        for document in &chain {
-            merge(&mut merged, &document.value);
-        }
-        let top = chain.last().copied().ok_or_else(Vec::new)?;
-        choose_environment(&mut merged, selection)?;
-        fill_inputs(&mut merged, selection)?;
-        let merged = top.with_value(merged);
+        let merged = self.merged(name, selection)?;
         let mut problems = check(&merged, &SCHEMA, Completeness::Whole);
         if problems.is_empty() {
             match serde_json::from_value::<Entry>(merged.value.clone()) {
@@ -140,6 +143,19 @@ impl Catalogue {
             }
         }
         Err(problems.into_iter().map(SelectError::Entry).collect())
+    }
+
+    /// The file that stands for `name`, with what it says once it is laid over what it extends, and as selected.
+    pub fn merged(&self, name: &str, selection: &Selection) -> Result<Document, Vec<SelectError>> {
+        let chain = self.chain(name)?;
+        let mut merged = Value::Object(serde_json::Map::new());
+        for document in &chain {
+            merge(&mut merged, &document.value);
+        }
+        let top = chain.last().copied().ok_or_else(Vec::new)?;
+        choose_environment(&mut merged, selection)?;
+        fill_inputs(&mut merged, selection)?;
+        Ok(top.with_value(merged))
     }
 
     /// An entry's name, and those of the entries that it extends.
@@ -191,7 +207,7 @@ impl Catalogue {
 
 /// Unknown keys and wrong types in one file, whether or not it is selected. Missing keys are another matter: they may
 /// stand in the entry that it extends.
-fn check_shape(document: &Document) -> Vec<Problem> {
+pub(super) fn check_shape(document: &Document) -> Vec<Problem> {
     let mut problems = check(document, &SCHEMA, Completeness::Partial);
     for (name, overlay) in document.value["environments"].as_object().into_iter().flatten() {
         let path = join("environments", name);
@@ -240,7 +256,11 @@ fn fill_inputs(merged: &mut Value, selection: &Selection) -> Result<(), Vec<Sele
         let value = selection.inputs.get(name).map(String::as_str).or(input["default"].as_str());
         let pattern = input["pattern"].as_str().and_then(|pattern| Regex::new(pattern).ok());
         match value {
-            None => wrong(name, format!("is missing: {}", input["description"].as_str().unwrap_or_default())),
+            None => {
+                let example = input["example"].as_str().map(|example| format!(", such as {example:?}"));
+                let description = input["description"].as_str().unwrap_or_default();
+                wrong(name, format!("is missing: {description}{}", example.unwrap_or_default()));
+            }
             Some(value) if pattern.is_some_and(|pattern| !pattern.is_match(value)) => {
                 wrong(name, format!("{value:?} does not match {}", input["pattern"]));
             }
@@ -260,6 +280,7 @@ fn fill_inputs(merged: &mut Value, selection: &Selection) -> Result<(), Vec<Sele
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::lint::inherited_example;
 
     fn shown(errors: Vec<SelectError>) -> Vec<String> {
         errors
@@ -296,7 +317,7 @@ mod tests {
             let environments: Vec<_> =
                 document.value["environments"].as_object().into_iter().flat_map(|map| map.keys()).collect();
             for environment in environments.into_iter().map(|name| Some(name.clone())).chain([None]) {
-                let selection = Selection { environment, client_id: "c".to_owned(), ..Selection::default() };
+                let selection = Selection { environment, ..inherited_example(&catalogue, name) };
                 let entry = catalogue.select(name, &selection).map_err(shown);
                 assert!(entry.is_ok(), "{name}: {:?}", entry.err());
             }
@@ -309,7 +330,7 @@ mod tests {
         let mut seen = BTreeMap::new();
         // A variant of a provider shares the names of its APIs with what it extends.
         for name in catalogue.names().into_iter().filter(|name| catalogue.bundled[*name].value["extends"].is_null()) {
-            let entry = select(&catalogue, name).expect("sound");
+            let entry = catalogue.select(name, &inherited_example(&catalogue, name)).expect("sound");
             let apis = entry.apis.keys().map(String::as_str).filter(|api| *api != name);
             for segment in std::iter::once(name).chain(apis) {
                 assert_eq!(seen.insert(segment.to_owned(), name), None, "{segment} stands for two things");
@@ -435,6 +456,58 @@ mod tests {
     }
 
     #[test]
+    fn look_ups_point_into_replies_and_capture_what_nothing_else_does() {
+        let problems_of = |look_up: &str| {
+            let text =
+                format!("extends = 'quickbooks'\n[[post_connect]]\nurl = 'https://api.example/sites'\n{look_up}\n");
+            let (catalogue, _) = with_files(&[("quickbooks.toml", &text)]);
+            select(&catalogue, "quickbooks").err().map(|problems| problems.join("; ")).unwrap_or_default()
+        };
+        assert_eq!(
+            problems_of(
+                "items = '/values'\nitem_name = '/name'\nonly = { '/kind' = ['a'] }\ncapture = { site = '/id' }"
+            ),
+            ""
+        );
+        assert_eq!(
+            problems_of("capture = { site = '' }\npatterns = { site = '^[a-z]$' }\nheaders = { x-version = '1' }"),
+            ""
+        );
+        for (look_up, expected) in [
+            ("capture = {}", "post_connect[0].capture: is empty: there is nothing to look up"),
+            ("capture = { site = 'id' }", "post_connect[0].capture: \"id\" is not a JSON pointer"),
+            ("items = 'values'\ncapture = { site = '/id' }", "post_connect[0].items: \"values\" is not a JSON pointer"),
+            ("item_name = 'name'\ncapture = { site = '/id' }", "post_connect[0].item_name: \"name\" is not a JSON"),
+            (
+                "only = { kind = ['a'] }\ncapture = { site = '/id' }",
+                "post_connect[0].only: \"kind\" is not a JSON pointer",
+            ),
+            ("only = { '/kind' = [] }\ncapture = { site = '/id' }", "post_connect[0].only: \"/kind\" has no values"),
+            ("capture = { Site = '/id' }", "post_connect[0].capture: \"Site\" is not a name"),
+            ("capture = { realm_id = '/id' }", "post_connect[0].capture: \"realm_id\" is captured elsewhere too"),
+            (
+                "capture = { site = '/id' }\npatterns = { place = '^a$' }",
+                "post_connect[0].patterns: \"place\" is not captured here",
+            ),
+            (
+                "capture = { site = '/id' }\nheaders = { Authorization = 'x' }",
+                "post_connect[0].headers: \"Authorization\" is not",
+            ),
+        ] {
+            let problems = problems_of(look_up);
+            assert!(problems.contains(expected), "{look_up}: {problems}");
+        }
+        let (_, problems) = with_files(&[(
+            "quickbooks.toml",
+            "extends = 'quickbooks'\n[[post_connect]]\nurl = 'https://api.example/'\ncapture = { site = '/id' }\npatterns = { site = 'a' }\n",
+        )]);
+        assert!(
+            problems[0].contains("post_connect[0].patterns.site: \"a\" is not a regular expression"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
     fn handles_look_one_way() {
         let problem_of = |look: &str| {
             let (catalogue, _) = with_files(&[("google.toml", &format!("extends = 'google'\n[handle]\n{look}\n"))]);
@@ -447,6 +520,37 @@ mod tests {
         let of = |name: &str| crate::catalogue::provider::tests::provider(name).handle_prefix;
         assert_eq!([of("google"), of("github"), of("gitlab")], ["ya29.", "ghu_", ""]);
         assert!(of("microsoft").starts_with("eyJ"), "{}", of("microsoft"));
+    }
+
+    #[test]
+    fn what_new_keys_say_is_checked_where_it_stands() {
+        let problem_of = |text: &str| {
+            let (catalogue, problems) = with_files(&[("google.toml", &format!("extends = 'google'\n{text}"))]);
+            assert_eq!(problems, Vec::<String>::new());
+            select(&catalogue, "google").err().map(|problems| problems.join("; ")).unwrap_or_default()
+        };
+        let expected = problem_of("[authorize]\nexpected = { shop = '{shop}.example' }\n");
+        assert!(expected.contains("authorize.expected.shop: {shop} is not an input"), "{expected}");
+        let unnamed = problem_of("[authorize.callback_signature]\nparameter = ''\n");
+        assert!(unnamed.contains("authorize.callback_signature.parameter: is empty"), "{unnamed}");
+        let revoke = problem_of("[revoke.body]\naccount = '{account_id}'\n");
+        assert!(revoke.contains("revoke.body.account: {account_id} is none of"), "{revoke}");
+    }
+
+    #[test]
+    fn an_api_may_have_its_scopes_in_a_parameter_of_its_own() {
+        let mut entry = crate::catalogue::provider::tests::provider("slack").entry;
+        entry.authorize.other_scopes.insert("user_scope".to_owned(), vec!["identity.basic".to_owned()]);
+        let choice = crate::catalogue::provider::Choice {
+            apis: Some(vec!["slack".to_owned(), "slack-user".to_owned()]),
+            ..Default::default()
+        };
+        let name: crate::model::names::ProviderName = "slack".parse().expect("a name");
+        let client = crate::catalogue::Client { id: "c".to_owned(), secret: None };
+        let slack = crate::catalogue::Provider::new(name, entry, client, "https://x.example/".to_owned(), &choice);
+        let slack = slack.expect("sound");
+        assert!(slack.scopes.contains(&"chat:write".to_owned()) && !slack.scopes.contains(&"search:read".to_owned()));
+        assert_eq!(slack.other_scopes["user_scope"][..2], ["identity.basic", "search:read"]);
     }
 
     #[test]

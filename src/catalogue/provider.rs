@@ -1,5 +1,6 @@
 //! A provider as configured: its entry, our registration there, and its APIs ready for the data plane.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -9,7 +10,9 @@ use crate::base::secret::Secret;
 use crate::catalogue::entry::{ApiCommon, ApiEntry, Credential, DeclaredHeaders, Entry, Fill, HandleShape};
 use crate::catalogue::place::{Fills, Place};
 use crate::catalogue::template::{self, Piece};
+use crate::catalogue::uses::needed_of_look_ups;
 use crate::model::access_policy::AccessPolicy;
+use crate::model::connection::Captured;
 use crate::model::handle;
 use crate::model::names::{ProviderName, TokenName};
 
@@ -25,10 +28,16 @@ pub struct Provider {
     pub redirect_uri: String,
     /// The scopes to ask for.
     pub scopes: Vec<String>,
+    /// Those that go into parameters of their own.
+    pub other_scopes: BTreeMap<String, Vec<String>>,
+    /// Whether the operator has chosen exactly these.
+    pub are_scopes_chosen: bool,
     /// The enabled APIs.
     pub apis: Vec<Arc<Api>>,
     /// The access tokens that they use besides the first.
     pub further_tokens: Vec<FurtherToken>,
+    /// The captured values that look-ups bring and that calls, or the realm, need.
+    pub looked_up: BTreeSet<String>,
     /// What handles begin with that stand in for this provider's tokens; empty where anything will do.
     pub handle_prefix: String,
     /// What the operator allows callers to do there.
@@ -77,6 +86,7 @@ impl Provider {
         let mut apis = Vec::new();
         let mut further_tokens: Vec<FurtherToken> = Vec::new();
         let mut scopes = entry.authorize.scopes.clone();
+        let mut other_scopes = entry.authorize.other_scopes.clone();
         for wanted in &wanted {
             let Some(api) = entry.apis.get(wanted) else {
                 let known: Vec<&String> = entry.apis.keys().collect();
@@ -86,15 +96,42 @@ impl Provider {
             if let Some(token) = &api.token {
                 further_token(&entry, api, token, &mut further_tokens).map_err(|why| ("apis", why))?;
             }
-            scopes.extend(api.scopes.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>());
+            let asked = match &api.scope_parameter {
+                Some(parameter) => other_scopes.entry(parameter.clone()).or_default(),
+                None => &mut scopes,
+            };
+            asked.extend(api.scopes.iter().filter(|scope| !asked.contains(scope)).cloned().collect::<Vec<_>>());
         }
+        if entry.authorize.callback_signature.is_some() && client.secret.is_none() {
+            return Err(("client_secret", "is missing: this provider signs its callbacks with it".to_owned()));
+        }
+        let are_scopes_chosen = choice.scopes.is_some();
         let scopes = choice.scopes.clone().unwrap_or(scopes);
         let (key, handle_prefix) = match &choice.handle_prefix {
             Some(chosen) => ("handle_prefix", chosen.clone()),
             None => ("entry", declared_prefix(&entry)),
         };
         handle::check_prefix(&handle_prefix).map_err(|why| (key, why))?;
-        Ok(Self { name, entry, client, redirect_uri, scopes, apis, further_tokens, handle_prefix, policy: None })
+        let looked_up = needed_of_look_ups(&entry);
+        Ok(Self {
+            name,
+            entry,
+            client,
+            redirect_uri,
+            scopes,
+            other_scopes,
+            are_scopes_chosen,
+            apis,
+            further_tokens,
+            looked_up,
+            handle_prefix,
+            policy: None,
+        })
+    }
+
+    /// Whether a connection with these values has all that look-ups bring and that is needed.
+    pub fn is_finished(&self, captured: &Captured) -> bool {
+        self.looked_up.iter().all(|name| captured.contains_key(name))
     }
 
     /// Where the provider says who the user is, as an API of its own: called with the first access token as bearer.
@@ -108,6 +145,7 @@ impl Provider {
             paths: vec![userinfo.url.url().path().to_owned()],
             encoded_slash_paths: Vec::new(),
             scopes: Vec::new(),
+            scope_parameter: None,
             credential: Some(Credential::default()),
             places: Vec::new(),
             fill: Fill::default(),
@@ -327,16 +365,28 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
 #[expect(missing_docs, reason = "for tests only")]
 pub mod tests {
     use super::*;
+    use crate::catalogue::lint::inherited_example;
     use crate::catalogue::{Catalogue, Selection};
 
     /// A bundled entry with a made-up registration.
     pub fn provider(name: &str) -> Provider {
-        let selection = Selection { client_id: "client-1".to_owned(), ..Selection::default() };
-        let entry = Catalogue::bundled().select(name, &selection).expect("sound");
+        with_choice(name, &Choice::default())
+    }
+
+    /// The same with these APIs enabled.
+    pub fn provider_with_apis(name: &str, apis: &[&str]) -> Provider {
+        let apis = Some(apis.iter().map(|api| (*api).to_owned()).collect());
+        with_choice(name, &Choice { apis, ..Choice::default() })
+    }
+
+    fn with_choice(name: &str, choice: &Choice) -> Provider {
+        let catalogue = Catalogue::bundled();
+        let selection = Selection { client_id: "client-1".to_owned(), ..inherited_example(&catalogue, name) };
+        let entry = catalogue.select(name, &selection).expect("sound");
         let name: ProviderName = name.parse().expect("a name");
         let client = Client { id: "client-1".to_owned(), secret: Some(Secret::new("s3cret/+")) };
         let redirect_uri = format!("https://sidekey.example/callback/{name}");
-        Provider::new(name, entry, client, redirect_uri, &Choice::default()).expect("sound")
+        Provider::new(name, entry, client, redirect_uri, choice).expect("sound")
     }
 
     #[test]

@@ -70,14 +70,12 @@ pub fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
             problems.push(document.problem(&join("rotation", key), message));
         }
     }
-    if !entry.post_connect.is_empty() {
-        problems.push(
-            document.problem("post_connect", "look-ups after connecting are not carried out by this version yet"),
-        );
-    }
+    check_callback(entry, document, &mut problems);
+    check_look_ups(entry, document, &mut problems);
     check_places(entry, document, &captured, &mut problems);
     check_handle(entry, document, &mut problems);
     check_tokens(entry, document, &mut problems);
+    check_revoke(entry, document, &captured, &mut problems);
     if !entry.apis.contains_key(&entry.default_api) {
         let known: Vec<&String> = entry.apis.keys().collect();
         problems.push(document.problem("default_api", format!("is not one of the APIs {known:?}")));
@@ -86,6 +84,21 @@ pub fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
         problems.push(document.problem("token.client_authentication", "is empty; expected at least one way"));
     }
     problems
+}
+
+/// What a callback is compared with is known before it comes, and what signs it has a name.
+fn check_callback(entry: &Entry, document: &Document, problems: &mut Vec<Problem>) {
+    for (name, value) in &entry.authorize.expected {
+        for variable in variables(value) {
+            let message = format!("{{{variable}}} is not an input");
+            problems.push(document.problem(&join("authorize.expected", name), message));
+        }
+    }
+    let signature = entry.authorize.callback_signature.as_ref();
+    if signature.is_some_and(|signature| signature.parameter.is_empty()) {
+        let key = "authorize.callback_signature.parameter";
+        problems.push(document.problem(key, "is empty; expected the name of a parameter"));
+    }
 }
 
 /// A handle looks one way.
@@ -169,6 +182,68 @@ fn check_tokens(entry: &Entry, document: &Document, problems: &mut Vec<Problem>)
             problems.push(document.problem(&key, message));
         } else if api.scopes.is_empty() {
             problems.push(document.problem(&key, "is asked for by its scopes; expected `scopes` beside it"));
+        }
+    }
+}
+
+/// What a revocation is filled in with must be there when it is asked for.
+fn check_revoke(entry: &Entry, document: &Document, captured: &[String], problems: &mut Vec<Problem>) {
+    const OURS: [&str; 4] = ["access_token", "refresh_token", "client_id", "client_secret"];
+    let Some(call) = &entry.revoke else { return };
+    for (kind, values) in [("body", &call.body), ("query", &call.query)] {
+        for (name, value) in values {
+            let unknown = |variable: &String| !OURS.contains(&variable.as_str()) && !captured.contains(variable);
+            for variable in variables(value).into_iter().filter(unknown) {
+                let message = format!("{{{variable}}} is none of {OURS:?}, nor captured; captured are {captured:?}");
+                problems.push(document.problem(&join(&format!("revoke.{kind}"), name), message));
+            }
+        }
+    }
+}
+
+/// Look-ups point into replies, and what they capture has one source.
+fn check_look_ups(entry: &Entry, document: &Document, problems: &mut Vec<Problem>) {
+    let elsewhere: Vec<&String> = (entry.authorize.capture.iter().map(|capture| &capture.to))
+        .chain(entry.token.response.capture.keys())
+        .collect();
+    for (index, look_up) in entry.post_connect.iter().enumerate() {
+        let path = format!("post_connect[{index}]");
+        let mut problem = |key: &str, message: String| problems.push(document.problem(&join(&path, key), message));
+        let pointers = [("items", &look_up.items)].into_iter();
+        let pointers = pointers.chain(look_up.item_name.as_ref().map(|place| ("item_name", place)));
+        let pointers = pointers.chain(look_up.capture.values().map(|place| ("capture", place)));
+        for (key, place) in pointers.chain(look_up.only.keys().map(|place| ("only", place))) {
+            if !place.is_empty() && !place.starts_with('/') {
+                problem(
+                    key,
+                    format!("{place:?} is not a JSON pointer: expected one such as \"/id\", or \"\" for all of it"),
+                );
+            }
+        }
+        if look_up.capture.is_empty() {
+            problem("capture", "is empty: there is nothing to look up".to_owned());
+        }
+        let earlier = entry.post_connect[..index].iter().flat_map(|earlier| earlier.capture.keys());
+        let others: Vec<&String> = elsewhere.iter().copied().chain(earlier).collect();
+        for name in look_up.capture.keys() {
+            if variables(&format!("{{{name}}}")).is_empty() {
+                problem("capture", format!("{name:?} is not a name: expected a-z, 0-9 and _"));
+            }
+            if others.contains(&name) {
+                problem("capture", format!("{name:?} is captured elsewhere too"));
+            }
+        }
+        for name in look_up.patterns.keys().filter(|name| !look_up.capture.contains_key(*name)) {
+            problem("patterns", format!("{name:?} is not captured here; captured are {:?}", look_up.capture.keys()));
+        }
+        for (place, _) in look_up.only.iter().filter(|(_, values)| values.is_empty()) {
+            problem("only", format!("{place:?} has no values: no item would count"));
+        }
+        for (name, value) in &look_up.headers {
+            let is_good = name.parse::<http::HeaderName>().is_ok() && http::HeaderValue::from_str(value).is_ok();
+            if !is_good || name.eq_ignore_ascii_case("authorization") {
+                problem("headers", format!("{name:?} is not a header that can be sent here"));
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Where the browser is sent (RFC 6749 section 4.1.1, RFC 7636 section 4.3).
 
+use std::collections::BTreeMap;
+
 use url::Url;
 
 use crate::base::digest::sha256_base64url;
@@ -14,6 +16,10 @@ pub struct Question<'a> {
     pub state: &'a str,
     /// The PKCE verifier, where one is used.
     pub verifier: Option<&'a Secret>,
+    /// What the provider is asked for.
+    pub scopes: &'a [String],
+    /// The same in parameters of their own.
+    pub other_scopes: &'a BTreeMap<String, Vec<String>>,
     /// Set where the provider is to say who the user is: `nonce`, for providers with ID tokens.
     pub sign_in_nonce: Option<&'a str>,
 }
@@ -21,7 +27,7 @@ pub struct Question<'a> {
 /// The authorization request.
 pub fn authorize_url(provider: &Provider, question: &Question<'_>) -> Url {
     let identity = provider.entry.identity.as_ref().filter(|_| question.sign_in_nonce.is_some());
-    let mut scopes = provider.scopes.clone();
+    let mut scopes = question.scopes.to_vec();
     for scope in identity.into_iter().flat_map(|identity| &identity.scopes) {
         if !scopes.contains(scope) {
             scopes.push(scope.clone());
@@ -43,7 +49,7 @@ pub fn authorize_url(provider: &Provider, question: &Question<'_>) -> Url {
     {
         query.append_pair("nonce", nonce);
     }
-    for (parameter, scopes) in &authorize.other_scopes {
+    for (parameter, scopes) in question.other_scopes {
         query.append_pair(parameter, &scopes.join(&authorize.scope_separator));
     }
     if let Some(verifier) = question.verifier {
@@ -67,7 +73,13 @@ mod tests {
     fn asks_for_a_code_with_everything_declared() {
         let google = provider("google");
         let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
-        let question = Question { state: "the state", verifier: Some(&verifier), sign_in_nonce: None };
+        let question = Question {
+            state: "the state",
+            verifier: Some(&verifier),
+            scopes: &provider("google").scopes,
+            other_scopes: &BTreeMap::new(),
+            sign_in_nonce: None,
+        };
         let url = authorize_url(&google, &question);
         assert_eq!(
             url.as_str(),
@@ -81,16 +93,27 @@ mod tests {
 
     #[test]
     fn leaves_out_what_there_is_none_of() {
-        let url = authorize_url(&provider("notion"), &Question { state: "s", verifier: None, sign_in_nonce: None });
+        let url = authorize_url(
+            &provider("notion"),
+            &Question { state: "s", verifier: None, scopes: &[], other_scopes: &BTreeMap::new(), sign_in_nonce: None },
+        );
         assert!(!url.as_str().contains("scope=") && !url.as_str().contains("code_challenge"), "{url}");
     }
 
     #[test]
     fn a_sign_in_asks_for_what_tells_who_it_is() {
-        let question = Question { state: "s", verifier: None, sign_in_nonce: Some("n-1") };
+        let scopes = provider("quickbooks").scopes;
+        let question = Question {
+            state: "s",
+            verifier: None,
+            scopes: &scopes,
+            other_scopes: &BTreeMap::new(),
+            sign_in_nonce: Some("n-1"),
+        };
         let url = authorize_url(&provider("quickbooks"), &question);
         assert!(url.as_str().contains("&nonce=n-1"), "{url}");
         assert!(url.as_str().contains("scope=com.intuit.quickbooks.accounting+openid+"), "{url}");
+        let question = Question { scopes: &[], ..question };
         assert!(!authorize_url(&provider("notion"), &question).as_str().contains("nonce"), "it has no ID tokens");
     }
 }

@@ -7,8 +7,8 @@ use crate::catalogue::entry::{ErrorClass, ErrorRule, Errors};
 pub struct ErrorReply<'r> {
     /// The HTTP status.
     pub status: u16,
-    /// All error codes found, in order of preference.
-    pub codes: Vec<&'r str>,
+    /// All error codes found, in order of preference; numbers and `true` as they are written.
+    pub codes: Vec<String>,
     /// `error_description`.
     pub description: Option<&'r str>,
 }
@@ -30,7 +30,7 @@ fn by_rule(errors: &Errors, reply: &ErrorReply<'_>) -> Option<ErrorClass> {
 
 fn holds(rule: &ErrorRule, reply: &ErrorReply<'_>) -> bool {
     let description = reply.description.unwrap_or_default().to_lowercase();
-    rule.error.as_deref().is_none_or(|code| reply.codes.contains(&code))
+    rule.error.as_ref().is_none_or(|code| reply.codes.contains(code))
         && rule.description_contains.as_deref().is_none_or(|part| description.contains(&part.to_lowercase()))
         && rule.status.is_none_or(|status| status == reply.status)
 }
@@ -69,7 +69,9 @@ mod tests {
             }],
             ..Errors::default()
         };
-        let class = |code, description| classify(&errors, &ErrorReply { status: 400, codes: vec![code], description });
+        let class = |code, description| {
+            classify(&errors, &ErrorReply { status: 400, codes: vec![str::to_owned(code)], description })
+        };
         let busy = Some("token request is already being processed");
         assert_eq!(class("invalid_grant", busy), Some(ErrorClass::Transient));
         assert_eq!(class("invalid_grant", None), Some(ErrorClass::Permanent));

@@ -10,35 +10,50 @@ use crate::base::http::{Request, Response};
 use crate::base::secret::Secret;
 use crate::catalogue::entry::{Cascade, ClientAuthentication, TokenCall};
 use crate::catalogue::{Provider, template};
+use crate::model::connection::Captured;
 
 /// How a provider takes a grant back, where it does so without ending more than that.
 pub fn offered(provider: &Provider) -> Option<&TokenCall> {
     provider.entry.revoke.as_ref().filter(|call| call.cascades != Some(Cascade::AllAppsOfUser))
 }
 
+/// What is given back.
+#[derive(Clone, Copy)]
+pub struct Grant<'g> {
+    /// The access token.
+    pub access: &'g Secret,
+    /// The refresh token, where there is one.
+    pub refresh: Option<&'g Secret>,
+    /// Values that came with it.
+    pub captured: &'g Captured,
+}
+
 /// The request that gives back what these tokens stand for. Where a provider wants the refresh token and there is none, the
-/// access token has to do.
-pub fn request(provider: &Provider, call: &TokenCall, access: &Secret, refresh: Option<&Secret>) -> Request {
+/// access token has to do. What it wants of the connection and was never captured is named.
+pub fn request(provider: &Provider, call: &TokenCall, grant: &Grant<'_>) -> Result<Request, String> {
     let value_of = |name: &str| match name {
-        "access_token" => Some(access.expose()),
-        "refresh_token" => Some(refresh.unwrap_or(access).expose()),
+        "access_token" => Some(grant.access.expose()),
+        "refresh_token" => Some(grant.refresh.unwrap_or(grant.access).expose()),
         "client_id" => Some(provider.client.id.as_str()),
-        "client_secret" => provider.client.secret.as_ref().map(Secret::expose),
-        _ => None,
+        "client_secret" => Some(provider.client.secret.as_ref().map_or("", Secret::expose)),
+        name => grant.captured.get(name).map(String::as_str),
     };
+    let mut wanted = call.body.values().chain(call.query.values()).flat_map(|value| template::variables(value));
+    if let Some(missing) = wanted.find(|name| value_of(name).is_none()) {
+        return Err(format!("{missing} was never captured"));
+    }
     let mut parameters = Parameters::default();
     for (name, value) in &call.body {
         parameters.push(name, &Zeroizing::new(template::fill(value, value_of)));
     }
     let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-    headers.insert(CONTENT_TYPE, media_type(call.request_format));
     for (name, value) in &call.headers {
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
             headers.insert(name, value);
         }
     }
     if call.client_authentication == ClientAuthentication::Bearer {
-        let text = Zeroizing::new(format!("Bearer {}", access.expose()));
+        let text = Zeroizing::new(format!("Bearer {}", grant.access.expose()));
         if let Ok(mut value) = HeaderValue::from_str(&text) {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -53,7 +68,12 @@ pub fn request(provider: &Provider, call: &TokenCall, access: &Secret, refresh: 
     // Nothing but the query was added to a URL that was safe.
     let url = url.as_str().parse().unwrap_or_else(|_| call.url.clone());
     let method = call.method.parse().unwrap_or(Method::POST);
-    Request { method, url, headers, body: parameters.encode(call.request_format) }
+    if parameters.is_empty() {
+        // A method that takes nothing may refuse an empty form, or an empty object.
+        return Ok(Request { method, url, headers, body: Zeroizing::default() });
+    }
+    headers.entry(CONTENT_TYPE).or_insert_with(|| media_type(call.request_format));
+    Ok(Request { method, url, headers, body: parameters.encode(call.request_format) })
 }
 
 /// What a reply to it means.
@@ -72,18 +92,17 @@ pub enum Revoked {
 /// Reads the reply.
 pub fn read(call: &TokenCall, reply: &Response) -> Revoked {
     let status = reply.status.as_u16();
+    let body = serde_json::from_slice::<Value>(&reply.body).unwrap_or_default();
+    let error = body.get("error").and_then(Value::as_str).unwrap_or_default();
+    if call.gone.iter().any(|code| code == error) {
+        return Revoked::Unknown;
+    }
     if call.ok_status.contains(&status) {
-        let said = call
-            .ok
-            .as_deref()
-            .and_then(|place| serde_json::from_slice::<Value>(&reply.body).ok()?.pointer(place).cloned());
-        return match (&call.ok, said) {
-            (Some(_), Some(Value::Bool(true))) | (None, _) => Revoked::Done,
+        return match call.ok.as_deref().map(|place| body.pointer(place)) {
+            None | Some(Some(Value::Bool(true))) => Revoked::Done,
             _ => Revoked::NotYet(format!("HTTP {status} that does not say that it is done")),
         };
     }
-    let error = serde_json::from_slice::<Value>(&reply.body).ok();
-    let error = error.as_ref().and_then(|body| body.get("error")?.as_str()).unwrap_or_default();
     match status {
         // Our registration is the trouble, not the token.
         400 if ["invalid_client", "unauthorized_client", "invalid_request"].contains(&error) => {
@@ -103,7 +122,10 @@ mod tests {
     fn revocation(name: &str, refresh: Option<&str>) -> Request {
         let provider = provider(name);
         let call = offered(&provider).expect("offered").clone();
-        request(&provider, &call, &Secret::new("at"), refresh.map(Secret::new).as_ref())
+        let captured = Captured::from([("stripe_user_id".to_owned(), "acct_1".to_owned())]);
+        let (access, refresh) = (Secret::new("at"), refresh.map(Secret::new));
+        let grant = Grant { access: &access, refresh: refresh.as_ref(), captured: &captured };
+        request(&provider, &call, &grant).expect("everything is there")
     }
 
     fn body(request: &Request) -> &str {
@@ -120,6 +142,33 @@ mod tests {
         let google = revocation("google", None);
         assert_eq!((body(&google), google.headers.contains_key(AUTHORIZATION)), ("token=at", false));
         assert_eq!(body(&revocation("gitlab", Some("rt"))), "token=rt&client_id=client-1&client_secret=s3cret%2F%2B");
+    }
+
+    #[test]
+    fn values_of_the_connection_are_filled_in_and_nothing_is_sent_where_nothing_is_wanted() {
+        let connect = revocation("stripe-connect", None);
+        assert_eq!(body(&connect), "client_id=client-1&stripe_user_id=acct_1");
+        let provider = provider("stripe-connect");
+        let call = offered(&provider).expect("offered");
+        let grant = Grant { access: &Secret::new("at"), refresh: None, captured: &Captured::new() };
+        assert_eq!(request(&provider, call, &grant).err().as_deref(), Some("stripe_user_id was never captured"));
+        let dropbox = revocation("dropbox", Some("rt"));
+        assert_eq!((body(&dropbox), dropbox.headers.contains_key(CONTENT_TYPE)), ("", false));
+        assert_eq!(dropbox.headers[AUTHORIZATION], "Bearer at");
+    }
+
+    #[test]
+    fn some_say_under_200_that_there_is_nothing_to_end() {
+        let provider = provider("slack");
+        let call = offered(&provider).expect("offered");
+        let said = |body: &str| {
+            let (status, body) = (http::StatusCode::OK, Zeroizing::new(body.as_bytes().to_vec()));
+            read(call, &Response { status, headers: HeaderMap::new(), body })
+        };
+        assert_eq!(said(r#"{"ok":true,"revoked":true}"#), Revoked::Done);
+        assert_eq!(said(r#"{"ok":false,"error":"token_revoked"}"#), Revoked::Unknown);
+        assert!(matches!(said(r#"{"ok":false,"error":"internal_error"}"#), Revoked::NotYet(_)));
+        assert!(matches!(said(""), Revoked::NotYet(_)));
     }
 
     #[test]

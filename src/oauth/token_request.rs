@@ -51,6 +51,10 @@ impl Parameters {
         self.0.push((name.to_owned(), Zeroizing::new(value.to_owned())));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn push_declared(&mut self, provider: &Provider, declared: &std::collections::BTreeMap<String, String>) {
         for (name, value) in declared {
             let value_of = |name: &str| match name {

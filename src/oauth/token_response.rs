@@ -112,24 +112,23 @@ fn parse_body(declared: &TokenResponse, reply: &Response) -> Option<Value> {
     serde_json::from_slice(text).ok().filter(Value::is_object)
 }
 
-struct FoundError<'b> {
+struct FoundError {
     verdict: Verdict,
-    code: Option<&'b str>,
+    code: Option<String>,
 }
 
 /// An error in the body. With a status of success it counts only where the entry says that errors come that way;
 /// elsewhere it is a contradiction and no verdict on the grant.
-fn error_of<'b>(entry: &Entry, status: StatusCode, body: &'b Value) -> Option<FoundError<'b>> {
+fn error_of(entry: &Entry, status: StatusCode, body: &Value) -> Option<FoundError> {
     let declared = &entry.token.response;
     let said_not_ok = declared.ok.as_deref().is_some_and(|ok| body.pointer(ok) == Some(&Value::Bool(false)));
     let places = std::iter::once(&declared.error).chain(&entry.errors.more_codes);
-    let codes: Vec<&str> =
-        places.filter_map(|place| body.pointer(place)?.as_str()).filter(|code| !code.is_empty()).collect();
+    let codes: Vec<String> = places.filter_map(|place| error_code(body.pointer(place)?)).collect();
     if codes.is_empty() && !said_not_ok {
         return None;
     }
     let description = body.pointer(&declared.error_description).and_then(Value::as_str);
-    let code = codes.iter().copied().find(|code| is_plain(code));
+    let code = codes.iter().find(|code| is_plain(code)).cloned();
     let speaks_for_itself = !status.is_success() || said_not_ok || declared.error_with_status_200;
     let reply = ErrorReply { status: status.as_u16(), codes, description };
     let class = classify(&entry.errors, &reply);
@@ -146,6 +145,16 @@ fn error_of<'b>(entry: &Entry, status: StatusCode, body: &'b Value) -> Option<Fo
         _ => Verdict::Misbehaved,
     };
     Some(FoundError { verdict, code })
+}
+
+/// A code, whatever it is written as. Some say `true` and leave the rest to the description; `false` and 0 are no errors.
+fn error_code(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => (!text.is_empty()).then(|| text.clone()),
+        Value::Number(number) => (number.as_i64() != Some(0)).then(|| number.to_string()),
+        Value::Bool(true) => Some("true".to_owned()),
+        _ => None,
+    }
 }
 
 /// Error codes are shown to people and written to logs: only those that are codes, so that a token which a provider
@@ -196,6 +205,7 @@ struct Places<'e> {
     access_token: &'e str,
     refresh_token: Option<&'e str>,
     expires_in: Option<&'e str>,
+    scope: Option<&'e str>,
 }
 
 impl<'e> Places<'e> {
@@ -204,6 +214,7 @@ impl<'e> Places<'e> {
             access_token: &declared.access_token,
             refresh_token: Some(&declared.refresh_token),
             expires_in: Some(&declared.expires_in),
+            scope: Some(&declared.scope),
         }
     }
 
@@ -212,6 +223,7 @@ impl<'e> Places<'e> {
             access_token: &named.access_token,
             refresh_token: named.refresh_token.as_deref(),
             expires_in: named.expires_in.as_deref(),
+            scope: named.scope.as_deref(),
         }
     }
 }
@@ -241,8 +253,7 @@ impl Grant<'_> {
         // What is declared counts from the beginning of the grant; later only what a reply says can be news.
         let absolute = known(lifetimes.refresh_absolute).filter(|_| self.exchange == Exchange::Code);
         let separator = declared.scope_separator.as_deref().unwrap_or(&self.entry.authorize.scope_separator);
-        let scopes = text(self.body, &declared.scope)
-            .map(|scopes| scopes.split(separator).filter(|scope| !scope.is_empty()).map(str::to_owned).collect());
+        let scopes = places.scope.and_then(|place| listed(self.body.pointer(place)?, separator));
         Some(Ok(TokenSet {
             access_token: Secret::new(access_token),
             access_expires_at: at(said(places.expires_in).or(known(lifetimes.access))),
@@ -251,6 +262,18 @@ impl Grant<'_> {
             grant_expires_at: at(said(declared.refresh_hard_expires_in.as_deref()).or(absolute)),
             scopes,
         }))
+    }
+}
+
+/// Scopes in one text, or in a list; `None` for an empty text, which says nothing.
+fn listed(scopes: &Value, separator: &str) -> Option<Vec<String>> {
+    match scopes {
+        Value::String(text) if text.is_empty() => None,
+        Value::String(text) => {
+            Some(text.split(separator).filter(|scope| !scope.is_empty()).map(str::to_owned).collect())
+        }
+        Value::Array(items) => Some(items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()),
+        _ => None,
     }
 }
 

@@ -60,6 +60,8 @@ pub struct ApiEntry {
     /// Scopes that it needs.
     #[serde(default)]
     pub scopes: Vec<String>,
+    /// The parameter of the authorization request that carries them, if not the one of the others.
+    pub scope_parameter: Option<String>,
     /// Where the token goes, if not where it goes for the others.
     pub credential: Option<Credential>,
     /// Where else it takes one, besides the places that all have.
@@ -73,6 +75,13 @@ pub struct ApiEntry {
     /// Further headers to set.
     #[serde(default)]
     pub headers: DeclaredHeaders,
+}
+
+impl ApiEntry {
+    /// The scopes that go into the same parameter as those of the others.
+    pub fn usual_scopes(&self) -> &[String] {
+        if self.scope_parameter.is_none() { &self.scopes } else { &[] }
+    }
 }
 
 fn everything() -> Vec<String> {

@@ -29,7 +29,7 @@ pub struct Authorize {
     /// The parameter that carries the scopes.
     #[serde(default = "scope")]
     pub scope_parameter: String,
-    /// Scopes that go into parameters of their own, such as Slack's `user_scope`.
+    /// Scopes that go into parameters of their own, such as `user_scope` for a token of the user's own.
     #[serde(default)]
     pub other_scopes: BTreeMap<String, Vec<String>>,
     /// Further parameters to send.
@@ -38,6 +38,11 @@ pub struct Authorize {
     /// Parameters of the callback that belong to the connection.
     #[serde(default)]
     pub capture: Vec<Capture>,
+    /// Parameters that a callback with a code must have, and their values, in which inputs are replaced.
+    #[serde(default)]
+    pub expected: BTreeMap<String, String>,
+    /// How the provider signs callbacks, if it does: one with a code is refused without a good signature.
+    pub callback_signature: Option<CallbackSignature>,
 }
 
 fn space() -> String {
@@ -46,6 +51,18 @@ fn space() -> String {
 
 fn scope() -> String {
     "scope".to_owned()
+}
+
+/// A signature over the query of a callback: HMAC-SHA-256 with the client secret, in hexadecimal digits, over all other
+/// parameters, sorted by name and form-encoded.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallbackSignature {
+    /// The parameter that holds it.
+    pub parameter: String,
+    /// Further parameters that it does not cover.
+    #[serde(default)]
+    pub unsigned: Vec<String>,
 }
 
 /// What is known about PKCE (RFC 7636) at a provider.
@@ -69,7 +86,7 @@ impl Pkce {
     }
 }
 
-/// A callback parameter that belongs to the connection, such as QuickBooks' `realmId`.
+/// A callback parameter that belongs to the connection, such as the company that the user chose.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Capture {

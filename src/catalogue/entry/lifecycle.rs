@@ -1,6 +1,5 @@
-//! How a grant lives: lifetimes, rotation, look-ups after connecting, and what errors mean for it.
+//! How a grant lives: lifetimes, rotation, and what errors mean for it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -8,7 +7,6 @@ use serde::Deserialize;
 
 use crate::base::clock::Timestamp;
 use crate::base::duration::DurationText;
-use crate::base::safe_url::SafeUrl;
 
 /// How long things live. What a reply says goes first; this is for where it says nothing.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
@@ -151,24 +149,6 @@ impl Rotation {
     }
 }
 
-/// A look-up to make once connected.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Lookup {
-    /// Where to ask, with the access token as bearer.
-    pub url: SafeUrl,
-    /// The list in the reply, as JSON pointer; empty for the reply itself. Where it has several items the user chooses.
-    #[serde(default)]
-    pub items: String,
-    /// What to show the user for each item, as JSON pointer into it.
-    pub item_name: Option<String>,
-    /// Values that belong to the connection: name to place in the item.
-    pub capture: BTreeMap<String, String>,
-    /// Whether to ask again after every renewed consent.
-    #[serde(default)]
-    pub repeat: bool,
-}
-
 /// What the errors of the token endpoint mean. `invalid_grant` is permanent and `invalid_client` the operator's unless a
 /// rule says otherwise.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -186,6 +166,10 @@ pub struct Errors {
     /// The user must do something at the provider.
     #[serde(default)]
     pub user_action: Vec<String>,
+    /// What the authorization endpoint says when an administrator must agree before the user can: values of `error`, or parts of
+    /// `error_description`.
+    #[serde(default)]
+    pub admin_consent: Vec<String>,
     /// Exceptions, looked at first.
     #[serde(default)]
     pub rules: Vec<ErrorRule>,

@@ -102,7 +102,7 @@ pub struct TokenResponse {
     pub refresh_expires_in: Option<String>,
     /// Seconds the grant lives at most.
     pub refresh_hard_expires_in: Option<String>,
-    /// The scopes granted.
+    /// The scopes granted: a text, or a list of texts.
     pub scope: String,
     /// What stands between them, if not what stands in the request.
     pub scope_separator: Option<String>,
@@ -142,7 +142,7 @@ impl Default for TokenResponse {
     }
 }
 
-/// A further token in the same reply, such as Slack's user token.
+/// A further token in the same reply, such as the user's own beside the app's.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NamedToken {
@@ -154,6 +154,8 @@ pub struct NamedToken {
     pub refresh_token: Option<String>,
     /// Seconds it lives.
     pub expires_in: Option<String>,
+    /// The scopes granted to it.
+    pub scope: Option<String>,
 }
 
 /// A call about a token: revocation (RFC 7009) or introspection (RFC 7662), in the provider's own shape.
@@ -170,7 +172,7 @@ pub struct TokenCall {
     /// How the body is written.
     #[serde(default)]
     pub request_format: BodyFormat,
-    /// The body; `{access_token}`, `{refresh_token}`, `{client_id}` and `{client_secret}` are replaced.
+    /// The body; `{access_token}`, `{refresh_token}`, `{client_id}`, `{client_secret}` and captured values are replaced.
     #[serde(default)]
     pub body: BTreeMap<String, String>,
     /// The query, likewise.
@@ -184,9 +186,9 @@ pub struct TokenCall {
     pub ok_status: Vec<u16>,
     /// A boolean that says whether the call succeeded, as JSON pointer.
     pub ok: Option<String>,
-    /// Values that belong to the connection: name to place.
+    /// Error codes at `/error` that say that there is nothing to end, where the status does not.
     #[serde(default)]
-    pub capture: BTreeMap<String, String>,
+    pub gone: Vec<String>,
     /// What is gone after it.
     pub cascades: Option<Cascade>,
 }

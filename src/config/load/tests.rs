@@ -226,3 +226,45 @@ fn a_missing_file_says_how_to_get_one() {
     let problem = load(Path::new("/nonexistent/sidekey.toml"), &environment).err().expect("refused").remove(0);
     assert!(problem.to_string().contains("`sidekey init` writes one"), "{problem}");
 }
+
+#[test]
+fn an_entry_from_memory_must_be_accepted() {
+    let home = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(home.path().join("own")).expect("made");
+    let entry = "extends = 'notion'\n[trust]\nrecall = ['token', 'apis.notion.origin', 'api.expired']\n";
+    std::fs::write(home.path().join("own/notion.toml"), entry).expect("written");
+    let load = |more: &str| {
+        let text = format!(
+            "provider_directory = 'own'\n{GOOD}[providers.notion]\nclient_id = 'c'\nclient_secret = 'env:SECRET'\n{more}"
+        );
+        load_text(&home.path().join("sidekey.toml"), &text, &environment)
+            .map_err(|problems| problems.iter().map(Problem::to_string).collect::<Vec<_>>())
+    };
+    let problems = load("").err().expect("refused");
+    let place = format!("{}:4:12: providers.notion: ", home.path().join("sidekey.toml").display());
+    let hint = "no source was read for it (compare it with the provider's documentation, then set `accept_unverified = true` here)";
+    assert_eq!(
+        problems,
+        [
+            format!(
+                "{place}the entry \"notion\" has its apis.notion.origin (https://api.notion.com) from memory: {hint}"
+            ),
+            format!(
+                "{place}the entry \"notion\" has its token.url (https://api.notion.com/v1/oauth/token) from memory: {hint}"
+            ),
+        ]
+    );
+    assert!(load("accept_unverified = true\n").is_ok());
+}
+
+#[test]
+fn who_signs_with_the_secret_needs_one() {
+    let text = format!("{GOOD}[providers.shopify]\nclient_id = 'c'\ninputs = {{ shop = 'acme-goods' }}\n");
+    let missing = "providers.shopify.client_secret: is missing: this provider signs its callbacks with it";
+    let problems = refused(&text);
+    assert!(problems.len() == 1 && problems[0].contains(missing), "{problems:?}");
+    assert!(settings(&format!("{text}client_secret = 'env:SECRET'\n")).is_ok());
+    let nowhere = refused(&text.replace("inputs = { shop = 'acme-goods' }\n", "client_secret = 'env:SECRET'\n"));
+    let missing = "providers.shopify.inputs.shop: is missing: the shop: what stands before .myshopify.com, such as \"acme-goods\"";
+    assert!(nowhere.len() == 1 && nowhere[0].contains(missing), "{nowhere:?}");
+}

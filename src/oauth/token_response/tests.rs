@@ -173,6 +173,7 @@ fn further_tokens_stand_beside_the_first_and_later_where_a_token_usually_stands(
         access_token: "/authed_user/access_token".to_owned(),
         refresh_token: Some("/authed_user/refresh_token".to_owned()),
         expires_in: Some("/authed_user/expires_in".to_owned()),
+        scope: None,
     }];
     let read =
         |exchange, body: &str| read(&entry, exchange, &reply(200, "application/json", body), NOW).expect("tokens");
@@ -187,4 +188,46 @@ fn further_tokens_stand_beside_the_first_and_later_where_a_token_usually_stands(
     assert_eq!(access(Exchange::Refresh(Some(name)), both), "user", "its own place first");
     assert_eq!(access(Exchange::Refresh(Some(name)), r#"{"access_token":"alone"}"#), "alone");
     assert_eq!(access(Exchange::Refresh(None), both), "bot");
+}
+
+#[test]
+fn codes_may_be_numbers_or_no_more_than_true() {
+    let class = |name, status, body| match verdict(name, status, body) {
+        Verdict::Class(class) => Some(class),
+        _ => None,
+    };
+    let zoom = |body| class("zoom", 400, body);
+    assert_eq!(zoom(r#"{"code":4741,"message":"The token has been revoked."}"#), Some(ErrorClass::Permanent));
+    assert_eq!(zoom(r#"{"reason":"Invalid Token!","error":"invalid_grant"}"#), Some(ErrorClass::Permanent));
+    assert_eq!(zoom(r#"{"code":4709,"message":"Redirect URI mismatch."}"#), Some(ErrorClass::Configuration));
+    assert_eq!(zoom(r#"{"code":4700}"#), Some(ErrorClass::Transient));
+    assert_eq!((zoom(r#"{"code":1}"#), zoom(r#"{"code":0}"#)), (None, None));
+    let figma = |status, body| class("figma", status, body);
+    let dead = r#"{"error":true,"status":400,"message":"Invalid refresh token"}"#;
+    assert_eq!(figma(400, dead), Some(ErrorClass::Permanent));
+    let moved = r#"{"error":true,"status":404,"message":"Please make requests to api.figma.com"}"#;
+    assert_eq!(figma(404, moved), None, "no verdict on the grant");
+    let summary = read_json("zoom", 400, r#"{"code":4741}"#).expect_err("no tokens").summary;
+    assert_eq!(summary, "HTTP 400 with error 4741");
+    assert!(read_json("figma", 200, r#"{"error":false,"access_token":"a"}"#).is_ok(), "no error");
+}
+
+#[test]
+fn scopes_come_in_a_text_or_in_a_list() {
+    let scopes = |name, body| read_json(name, 200, body).expect("tokens").tokens.scopes;
+    let two = Some(vec!["oauth".to_owned(), "crm.objects.contacts.read".to_owned()]);
+    assert_eq!(scopes("hubspot", r#"{"access_token":"a","scopes":["oauth","crm.objects.contacts.read"]}"#), two);
+    assert_eq!(scopes("hubspot", r#"{"access_token":"a","scopes":[]}"#), Some(Vec::new()));
+    assert_eq!(scopes("bitbucket", r#"{"access_token":"a","scopes":"oauth crm.objects.contacts.read"}"#), two);
+    assert_eq!(scopes("bitbucket", r#"{"access_token":"a","scopes":""}"#), None);
+}
+
+#[test]
+fn a_grant_that_is_being_refreshed_elsewhere_is_not_dead() {
+    let busy = r#"{"error":"invalid_grant","error_description":"token request is already being processed"}"#;
+    assert_eq!(verdict("salesforce", 400, busy), Verdict::Class(ErrorClass::Transient));
+    let dead = r#"{"error":"invalid_grant","error_description":"expired access/refresh token"}"#;
+    assert_eq!(verdict("salesforce", 400, dead), Verdict::Class(ErrorClass::Permanent));
+    let discord = r#"{"error":"invalid_request","error_description":"Invalid refresh_token in request."}"#;
+    assert_eq!(verdict("discord", 400, discord), Verdict::Class(ErrorClass::Permanent));
 }
