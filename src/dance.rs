@@ -2,16 +2,19 @@
 //!
 //! [`Dance::create_link`] makes a one-time link; the browser that opens it and posts gets a cookie and is sent to the
 //! provider ([`Dance::begin`]); the provider sends it back ([`Dance::callback`]), where state, browser, issuer and captured
-//! parameters are checked, the code is exchanged, and the connection is made durable. [`Dance::start`] begins without a link, for a browser
+//! parameters are checked, the code is exchanged, what the entry says is looked up, and the connection is made durable. [`Dance::start`] begins without a link, for a browser
 //! that another journey has led here; where it goes on is carried along as a [`Continuation`]. A flow may also begin
-//! without a subject: then the provider says who the user is. Nothing here redirects or renders: results and errors are
+//! without a subject: then the provider says who the user is. Where a connection may be for one of several sites,
+//! [`Dance::sites`] tells them and [`Dance::choose`] takes one. Nothing here redirects or renders: results and errors are
 //! data.
 
 mod callback;
 pub mod disconnect;
 pub mod error;
+mod look_up;
+mod sites;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -25,13 +28,14 @@ use crate::base::random::{self, Random};
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::identity::Accounts;
-use crate::model::connection::ConnectionKey;
+use crate::model::connection::{ConnectionKey, HeldScopes};
 use crate::model::continuation::Continuation;
 use crate::model::flow::{ConnectLink, Flow, FlowId, LIFETIME, Purpose, sign_state};
-use crate::model::names::ProviderName;
+use crate::model::names::{Label, ProviderName, Subject};
 use crate::oauth::authorize_url::{Question, authorize_url};
+use crate::oauth::scopes::{others_to_ask, to_ask};
 use crate::store::Store;
-use crate::store::record::{FlowRecord, verifier_context};
+use crate::store::record::{ConnectionRecord, FlowRecord, verifier_context};
 use crate::store::seal::Sealer;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
@@ -39,7 +43,8 @@ use crate::vault::Vault;
 
 pub use callback::{CallbackParameters, Connected, Returned};
 pub use disconnect::Revocation;
-pub use error::{BeginError, CallbackError};
+pub use error::{BeginError, CallbackError, ChoiceError};
+pub use sites::Site;
 
 /// What the dance is made of.
 pub struct Parts {
@@ -70,6 +75,15 @@ pub struct Dance {
     parts: Parts,
     state_key: SigningKey,
     nonce_key: SigningKey,
+}
+
+/// How much a provider is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The APIs that are needed; `None` for all that are enabled.
+    pub apis: Option<&'a BTreeSet<String>>,
+    /// Who probably signs in, where nobody is known to connect: what they granted before is asked for again.
+    pub subject: Option<&'a Subject>,
 }
 
 /// A link that was made.
@@ -133,7 +147,7 @@ impl Dance {
     /// Uses up a link and begins the dance.
     pub async fn begin(&self, token: &Secret) -> Result<Begun, BeginError> {
         let link = self.link(token).await?;
-        let (record, begun) = self.prepare(Purpose::Connect(link.key), Continuation::Done)?;
+        let (record, begun) = self.prepare(Purpose::Connect(link.key), Continuation::Done, Wanted::default()).await?;
         match self.parts.store.begin_flow(link_digest(token), record, self.parts.clock.now()).await {
             Ok(true) => Ok(begun),
             Ok(false) => Err(BeginError::LinkOver),
@@ -142,15 +156,26 @@ impl Dance {
     }
 
     /// Begins the dance for a browser that is known to us by other means than a link, and says where it goes on.
-    pub async fn start(&self, purpose: Purpose, continuation: Continuation) -> Result<Begun, BeginError> {
-        let (record, begun) = self.prepare(purpose, continuation)?;
+    pub async fn start(
+        &self,
+        purpose: Purpose,
+        continuation: Continuation,
+        wanted: Wanted<'_>,
+    ) -> Result<Begun, BeginError> {
+        let (record, begun) = self.prepare(purpose, continuation, wanted).await?;
         self.parts.store.put_flow(record).await.map_err(BeginError::Store)?;
         Ok(begun)
     }
 
-    fn prepare(&self, purpose: Purpose, continuation: Continuation) -> Result<(FlowRecord, Begun), BeginError> {
+    async fn prepare(
+        &self,
+        purpose: Purpose,
+        continuation: Continuation,
+        wanted: Wanted<'_>,
+    ) -> Result<(FlowRecord, Begun), BeginError> {
         let provider = self.provider(purpose.provider());
         let provider = provider.ok_or_else(|| BeginError::UnknownProvider(purpose.provider().clone()))?;
+        let (requested_scopes, other_scopes) = self.scopes_to_ask(provider, &purpose, wanted).await?;
         let random = self.parts.random.as_ref();
         let now = self.parts.clock.now();
         let id = FlowId(random::bytes(random));
@@ -158,12 +183,14 @@ impl Dance {
         // 43 base64url characters are a verifier of RFC 7636 section 4.1.
         let verifier = provider.entry.authorize.pkce.is_sent().then(|| random::secret(random));
         let asks_who = matches!(purpose, Purpose::SignIn(_));
+        let expires_at = now.plus(LIFETIME);
         let flow = Flow {
             id,
             purpose,
             continuation,
             browser_binding: sha256(cookie_value.expose().as_bytes()),
-            expires_at: now.plus(LIFETIME),
+            requested_scopes,
+            expires_at,
         };
         let sealed = verifier
             .as_ref()
@@ -172,10 +199,44 @@ impl Dance {
         let question = Question {
             state: &sign_state(&self.state_key, id, now),
             verifier: verifier.as_ref(),
+            scopes: &flow.requested_scopes,
+            other_scopes: &other_scopes,
             sign_in_nonce: nonce.as_deref(),
         };
         let authorize_url = authorize_url(provider, &question);
         Ok((FlowRecord { flow, verifier: sealed }, Begun { authorize_url, cookie_name: cookie_name(id), cookie_value }))
+    }
+
+    /// What is needed, and what the same connection was granted before.
+    async fn scopes_to_ask(
+        &self,
+        provider: &Provider,
+        purpose: &Purpose,
+        wanted: Wanted<'_>,
+    ) -> Result<(Vec<String>, BTreeMap<String, Vec<String>>), BeginError> {
+        let key = match (purpose, wanted.subject) {
+            (Purpose::Connect(key), _) => key.clone(),
+            (Purpose::SignIn(name), Some(subject)) => {
+                ConnectionKey::new(subject.clone(), name.clone(), Label::default())
+            }
+            (Purpose::SignIn(_), None) => {
+                let nothing = HeldScopes::default();
+                return Ok((to_ask(provider, wanted.apis, nothing), others_to_ask(provider, wanted.apis)));
+            }
+        };
+        let read = async |key: ConnectionKey| self.parts.store.connection(key).await.map_err(BeginError::Store);
+        let before = read(key.clone()).await?;
+        // An API with a token of its own was granted where that token is there.
+        let mut apis = wanted.apis.cloned();
+        for api in provider.apis.iter().filter(|api| api.token.is_some()) {
+            if let Some(apis) = &mut apis
+                && read(key.with_token(api.token.clone())).await?.is_some()
+            {
+                apis.insert(api.name.clone());
+            }
+        }
+        let held = before.as_ref().map(ConnectionRecord::held).unwrap_or_default();
+        Ok((to_ask(provider, apis.as_ref(), held), others_to_ask(provider, apis.as_ref())))
     }
 
     /// The nonce that ties an ID token to a flow (OpenID Connect Core section 3.1.2.1). Made from the flow's id with our

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dashmap::DashMap;
 use data_encoding::BASE32_NOPAD;
 use http::header::{ACCEPT, AUTHORIZATION};
@@ -70,6 +72,8 @@ const KEYS_LIFETIME: Duration = Duration::from_secs(3600);
 const KEYS_PAUSE: Duration = Duration::from_secs(30);
 /// How far clocks may differ.
 const SKEW: i64 = 60;
+/// How long a browser waits for a name to be shown.
+const PATIENCE_FOR_A_NAME: Duration = Duration::from_secs(5);
 /// Longer identifiers and names are not accounts.
 const LONGEST: usize = 255;
 
@@ -98,8 +102,21 @@ impl Accounts {
         if id.is_empty() || id.len() > LONGEST {
             return Err(wrong("the account's identifier is empty or too long"));
         }
-        let shown = |name: &String| !name.is_empty() && name.len() <= LONGEST && !name.chars().any(char::is_control);
-        Ok(Account { issuer: identity.issuer.clone(), id, name: name.filter(shown) })
+        Ok(Account { issuer: identity.issuer.clone(), id, name: name.filter(|name| is_fit_to_show(name)) })
+    }
+
+    /// What people call the account behind the reply to a code exchange, for showing only. Where the reply does not say it, the
+    /// provider is asked; a browser waits, and nothing depends on it, so not for long.
+    pub async fn shown_name(&self, provider: &Provider, reply: &TokenReply) -> Option<String> {
+        let has_name = provider.entry.userinfo.as_ref().is_some_and(|userinfo| userinfo.display_name.is_some());
+        let name = match name_in_reply(provider, reply) {
+            None if has_name => {
+                let asked = tokio::time::timeout(PATIENCE_FOR_A_NAME, self.of_userinfo(provider, reply)).await;
+                asked.ok()?.ok()?.1
+            }
+            said => said,
+        };
+        name.filter(|name| is_fit_to_show(name))
     }
 
     /// OpenID Connect Core section 3.1.3.7.
@@ -179,6 +196,25 @@ impl Accounts {
         }
         serde_json::from_slice(&reply.body).map_err(|_| wrong(&format!("the answer of {} is no JSON", url.host())))
     }
+}
+
+/// The name of the account as far as the reply itself says it. The ID token came straight from the token endpoint, and nothing is
+/// decided by it (OpenID Connect Core section 3.1.3.7, item 6).
+fn name_in_reply(provider: &Provider, reply: &TokenReply) -> Option<String> {
+    let identity = provider.entry.identity.as_ref()?;
+    match identity.source {
+        IdentitySource::TokenResponse => reply.account.as_ref()?.1.clone(),
+        IdentitySource::IdToken => {
+            let payload = reply.id_token.as_ref()?.expose().split('.').nth(1)?;
+            let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+            text_at(&claims, identity.display_name.as_deref())
+        }
+        IdentitySource::Userinfo => None,
+    }
+}
+
+fn is_fit_to_show(name: &str) -> bool {
+    !name.is_empty() && name.len() <= LONGEST && !name.chars().any(char::is_control)
 }
 
 fn text_at(value: &Value, place: Option<&str>) -> Option<String> {

@@ -24,7 +24,8 @@ use crate::model::handle::HandleRecord;
 use crate::model::names::{ProviderName, Subject};
 use crate::store::keyring::KeyId;
 use crate::store::record::{
-    Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, RefreshFailure, RefreshedTokens, RevocationRecord,
+    Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, Recapture, RefreshFailure, RefreshedTokens,
+    RevocationRecord,
 };
 use crate::store::reseal::{KeyUse, SealedPlace, SealedValue};
 use crate::store::seal::Sealed;
@@ -111,6 +112,10 @@ pub trait Store: Send + Sync {
 
     /// The connection with this key that is not deleted.
     async fn connection(&self, key: ConnectionKey) -> Result<Option<ConnectionRecord>, StoreError>;
+
+    /// Changes the looked-up values of a connection with all its access tokens, and forgets the earlier site. The ids of its
+    /// tokens; none if it was replaced or ended, or the values are no longer what they were.
+    async fn recapture(&self, key: ConnectionKey, change: Recapture) -> Result<Vec<String>, StoreError>;
 
     /// All connections that are not deleted, of one subject or of all.
     async fn connections(&self, subject: Option<Subject>) -> Result<Vec<ConnectionRecord>, StoreError>;

@@ -14,7 +14,7 @@ pub mod refresh;
 mod settle;
 pub mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -25,8 +25,8 @@ use crate::base::clock::{Clock, Timestamp};
 use crate::base::http::HttpClient;
 use crate::base::random::Random;
 use crate::catalogue::Provider;
-use crate::model::connection::{ConnectionKey, ConnectionState};
-use crate::model::names::ProviderName;
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
+use crate::model::names::{ProviderName, TokenName};
 use crate::model::token_set::{Freshness, RefreshAhead};
 use crate::store::Store;
 use crate::store::record::ConnectionRecord;
@@ -70,6 +70,8 @@ pub enum TokenError {
 pub enum Standing {
     /// There is one, and nothing says that it has ended.
     Usable,
+    /// There is one, but which of several sites it is for has yet to be chosen: calls that need to know are refused.
+    Unchosen,
     /// The grant at the provider is dead.
     Dead {
         /// What the provider said.
@@ -77,6 +79,13 @@ pub enum Standing {
     },
     /// There is none.
     Missing,
+}
+
+impl Standing {
+    /// Whether there is a connection that has not ended, whatever is still to be chosen.
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Self::Usable | Self::Unchosen)
+    }
 }
 
 /// What the vault is made of.
@@ -235,10 +244,16 @@ impl Vault {
             ConnectionState::Disconnected => Standing::Missing,
             ConnectionState::Active if live.freshness(now) == Freshness::Expired => match live.standing_error(now) {
                 Some(TokenError::NeedsReauth { reason }) => Standing::Dead { reason },
-                _ => Standing::Usable,
+                _ => self.usable(key, &live),
             },
-            ConnectionState::Active => Standing::Usable,
+            ConnectionState::Active => self.usable(key, &live),
         }
+    }
+
+    fn usable(&self, key: &ConnectionKey, live: &LiveToken) -> Standing {
+        let provider = self.parts.providers.get(&key.provider);
+        let is_finished = provider.is_none_or(|provider| provider.is_finished(&live.captured));
+        if is_finished { Standing::Usable } else { Standing::Unchosen }
     }
 
     async fn replace_expired(
@@ -304,6 +319,18 @@ impl Vault {
         Ok(())
     }
 
+    /// Takes note that the looked-up values of a connection were changed in the store, for its tokens of these ids.
+    pub fn recapture(&self, key: &ConnectionKey, ids: &[String], names: &BTreeSet<String>, values: &Captured) {
+        // Whoever is reading it meanwhile reads it again.
+        self.forgotten.fetch_add(1, Relaxed);
+        for token in self.tokens_of(key) {
+            let slot = self.slot_in_memory(&key.with_token(token));
+            if let Some(slot) = slot.filter(|slot| ids.contains(&slot.live().connection_id)) {
+                slot.recapture(names.clone(), values.clone());
+            }
+        }
+    }
+
     /// Uses a connection no more, nor any of its access tokens: it was ended.
     pub fn forget(&self, key: &ConnectionKey) {
         self.forget_unless(key, |_| false);
@@ -311,11 +338,15 @@ impl Vault {
 
     fn forget_unless(&self, key: &ConnectionKey, is_kept: impl Fn(&Slot) -> bool) {
         self.forgotten.fetch_add(1, Relaxed);
-        let further = self.parts.providers.get(&key.provider).map(|provider| provider.further_tokens.as_slice());
-        let further = further.unwrap_or_default().iter().map(|token| Some(token.name.clone()));
-        for token in std::iter::once(None).chain(further) {
+        for token in self.tokens_of(key) {
             self.slots.remove_if(&key.with_token(token), |_, slot| !is_kept(slot));
         }
+    }
+
+    /// The names of a connection's access tokens.
+    fn tokens_of(&self, key: &ConnectionKey) -> impl Iterator<Item = Option<TokenName>> {
+        let further = self.parts.providers.get(&key.provider).map(|provider| provider.further_tokens.as_slice());
+        std::iter::once(None).chain(further.unwrap_or_default().iter().map(|token| Some(token.name.clone())))
     }
 
     /// Has nothing tried again from here on: the process is to end.

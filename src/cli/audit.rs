@@ -52,6 +52,7 @@ fn line(record: &Record) -> String {
     let facts = [
         ("subject", record.subject.as_ref().map(ToString::to_string)),
         ("provider", record.provider.as_ref().map(ToString::to_string)),
+        ("label", record.label.as_ref().map(ToString::to_string)),
         ("server", record.server.as_ref().map(ToString::to_string)),
         ("client", record.client.clone()),
         ("grant", record.grant.clone()),

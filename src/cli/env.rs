@@ -113,7 +113,7 @@ fn issued(arguments: &Arguments, plan: &Plan<'_>) -> Result<String, CliError> {
     let request = NewHandleRequest {
         subject: plan.subject.clone(),
         providers: plan.providers.clone().map(|providers| providers.into_iter().collect()),
-        label: plan.label.clone(),
+        label: Some(plan.label.clone()),
         expires: arguments.expires.clone(),
         tunnels: !arguments.strict,
     };

@@ -50,7 +50,7 @@ pub fn run(command: &Command) -> Result<(), CliError> {
 fn list(arguments: &List) -> Result<(), CliError> {
     let path = match &arguments.subject {
         Some(subject) => {
-            let query = StatusQuery { subject: Some(subject.clone()) };
+            let query = StatusQuery { subject: Some(subject.clone()), label: None };
             let query = serde_urlencoded::to_string(query).map_err(|error| CliError::Failed(error.to_string()))?;
             format!("/v1/grants?{query}")
         }

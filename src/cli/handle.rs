@@ -29,9 +29,10 @@ pub struct Issue {
     /// tokens.
     #[arg(long)]
     provider: Vec<ProviderName>,
-    /// Which of several connections at a provider.
-    #[arg(long, default_value = "default")]
-    label: Label,
+    /// Which of several connections at a provider. Without it, the one that a base URL names (`/NAME@LABEL`), or
+    /// `default`.
+    #[arg(long)]
+    label: Option<Label>,
     /// For how long, such as 30d. Without it, until it is revoked.
     #[arg(long, value_name = "DURATION")]
     expires: Option<String>,
@@ -102,7 +103,7 @@ fn list(arguments: &List) -> Result<(), CliError> {
             "{}  {}  {}  {}  {end}",
             text(&handle["id"]),
             text(&handle["subject"]),
-            text(&handle["label"]),
+            handle["label"].as_str().unwrap_or("any label"),
             providers
         ));
     }

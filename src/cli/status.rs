@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::{CliError, ConfigArgument, admin_client, say};
-use crate::model::names::Subject;
+use crate::model::names::{Label, Subject};
 use crate::portal::admin::StatusQuery;
 
 /// Arguments of `status`.
@@ -14,6 +14,9 @@ pub struct Arguments {
     /// Only this subject's connections.
     #[arg(long, alias = "user")]
     subject: Option<Subject>,
+    /// Only connections with this label.
+    #[arg(long)]
+    label: Option<Label>,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -23,7 +26,9 @@ pub struct Arguments {
 
 /// Shows connections.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let query = serde_urlencoded::to_string(StatusQuery { subject: arguments.subject.clone() }).unwrap_or_default();
+    let query =
+        serde_urlencoded::to_string(StatusQuery { subject: arguments.subject.clone(), label: arguments.label.clone() })
+            .unwrap_or_default();
     let answer = admin_client::ask(&arguments.config.config, Method::GET, &format!("/v1/status?{query}"), None::<&()>)?;
     if arguments.json {
         say(&answer.to_string());
@@ -49,6 +54,9 @@ fn line(connection: &Value) -> String {
         line.push_str(&format!("/{token}"));
     }
     line.push_str(&format!("  {}", text("state")));
+    if connection["choice_needed"] == true {
+        line.push_str("  choice needed");
+    }
     for (word, key) in [
         ("reason", "reason"),
         ("expires", "access_expires_at"),

@@ -1,10 +1,13 @@
 //! The browser comes back.
 
+mod signature;
+
 use std::sync::Arc;
 
 use regex_lite::Regex;
 use tracing::{info, warn};
 
+use super::sites::earlier_site;
 use super::{CallbackError, Dance, cookie_name};
 use crate::base::backoff::RETRY_WAITS;
 use crate::base::digest::sha256;
@@ -17,9 +20,10 @@ use crate::catalogue::provider::TokenSource;
 use crate::model::authorization::User;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
 use crate::model::continuation::Continuation;
-use crate::model::flow::{Flow, FlowId, Purpose, StateError, verify_state};
+use crate::model::flow::{Flow, FlowId, LIFETIME, Purpose, RETURN_LIFETIME, StateError, verify_state};
 use crate::model::names::{Label, ProviderName};
 use crate::model::token_set::TokenSet;
+use crate::oauth::scopes::holds_more;
 use crate::oauth::token_request;
 use crate::oauth::token_response::{self, Exchange, TokenReply, Verdict};
 use crate::store::TakenFlow;
@@ -37,6 +41,8 @@ pub struct Connected {
     pub key: ConnectionKey,
     /// Who the provider says the user is, where that was the question.
     pub user: Option<User>,
+    /// Whether the user has yet to choose what it is for ([`Dance::sites`]).
+    pub choice_needed: bool,
 }
 
 /// A browser came back.
@@ -71,7 +77,7 @@ impl CallbackParameters {
 /// What a callback says once it is well-formed and belongs to a flow of ours.
 enum Answer {
     Code(Secret),
-    Denied(Option<String>),
+    Denied { code: Option<String>, description: String },
 }
 
 impl Dance {
@@ -87,10 +93,11 @@ impl Dance {
         let result = self.end(provider, parameters, cookie, &mut flow).await;
         let outcome = result.as_ref().map_or_else(CallbackError::word, |_| "ok");
         self.parts.metrics.connected(provider, outcome);
-        let known = flow.as_ref().and_then(|flow: &Flow| flow.purpose.subject());
-        let subject = result.as_ref().map(|connected| &connected.key.subject).ok().or(known);
+        let known = flow.as_ref().and_then(|flow: &Flow| flow.purpose.connection());
+        let key = result.as_ref().map(|connected| &connected.key).ok().or(known);
         info!(
-            operation = "connect", provider = %provider, subject = subject.map(|subject| subject.as_str()),
+            operation = "connect", provider = %provider, subject = key.map(|key| key.subject.as_str()),
+            label = key.map(|key| key.label.as_str()),
             sign_in = flow.as_ref().is_some_and(|flow| flow.purpose.subject().is_none()),
             duration_ms = stopwatch.millis(), outcome,
         );
@@ -107,25 +114,37 @@ impl Dance {
         flow: &mut Option<Flow>,
     ) -> Result<Connected, CallbackError> {
         let provider = self.provider(name).ok_or(CallbackError::OtherProvider)?;
-        let (flow_id, answer) = self.read(parameters)?;
+        let (flow_id, answer, is_late) = self.read(parameters)?;
         let record = self.take(flow_id, name, cookie).await?;
+        let (now, expires_at) = (self.parts.clock.now(), record.flow.expires_at);
+        // Where a browser was long ago is of no interest to it.
+        if now >= expires_at.plus(RETURN_LIFETIME.saturating_sub(LIFETIME)) {
+            return Err(CallbackError::ExpiredState);
+        }
         *flow = Some(record.flow.clone());
+        if is_late || expires_at <= now {
+            return Err(CallbackError::ExpiredState);
+        }
         self.finish(provider, record, answer, parameters).await
     }
 
-    fn read(&self, parameters: &CallbackParameters) -> Result<(FlowId, Answer), CallbackError> {
+    /// The flow that comes back, what it brings, and whether it took too long.
+    fn read(&self, parameters: &CallbackParameters) -> Result<(FlowId, Answer, bool), CallbackError> {
         let state = parameters.one("state")?.ok_or(CallbackError::Malformed("`state` is missing"))?;
         let (code, error) = (parameters.one("code")?, parameters.one("error")?);
         let answer = match (code, error) {
             (Some(code), None) => Answer::Code(Secret::new(code)),
-            (_, Some(error)) => Answer::Denied(plain_code(error)),
+            (_, Some(error)) => Answer::Denied {
+                code: plain_code(error),
+                description: parameters.one("error_description")?.unwrap_or_default().to_owned(),
+            },
             (None, None) => return Err(CallbackError::Malformed("both `code` and `error` are missing")),
         };
-        let flow_id = verify_state(&self.state_key, state, self.parts.clock.now()).map_err(|error| match error {
-            StateError::Forged => CallbackError::ForgedState,
-            StateError::Expired => CallbackError::ExpiredState,
-        })?;
-        Ok((flow_id, answer))
+        match verify_state(&self.state_key, state, self.parts.clock.now()) {
+            Ok(flow_id) => Ok((flow_id, answer, false)),
+            Err(StateError::Expired(flow_id)) => Ok((flow_id, answer, true)),
+            Err(StateError::Forged) => Err(CallbackError::ForgedState),
+        }
     }
 
     /// Uses up the flow, whoever comes with its state: a state that was seen by a wrong browser is worth nothing anymore.
@@ -141,9 +160,6 @@ impl Dance {
             TakenFlow::AlreadyUsed => return Err(CallbackError::AlreadyUsed),
             TakenFlow::Unknown => return Err(CallbackError::ExpiredState),
         };
-        if record.flow.expires_at <= now {
-            return Err(CallbackError::ExpiredState);
-        }
         // Compared as digests, so that the time it takes tells nothing about the value.
         let presented = cookie(&cookie_name(flow_id)).map(|value| sha256(value.as_bytes()));
         if presented != Some(record.flow.browser_binding) {
@@ -165,8 +181,9 @@ impl Dance {
         check_issuer(&provider.entry.authorize, parameters)?;
         let code = match answer {
             Answer::Code(code) => code,
-            Answer::Denied(code) => return Err(CallbackError::Denied { code }),
+            Answer::Denied { code, description } => return Err(denied(provider, code, &description)),
         };
+        signature::check(provider, parameters)?;
         let captured = capture(&provider.entry.authorize.capture, parameters)?;
         // In a task of its own: a browser that goes away must not leave a code exchanged and its tokens nowhere.
         let (dance, provider) = (Arc::clone(self), Arc::clone(provider));
@@ -193,6 +210,7 @@ impl Dance {
         // A code works once, and may end the grant before it: what it brings must find room.
         self.parts.store.health().await.map_err(CallbackError::Store)?;
         let reply = self.exchange(provider, &code, verifier.as_ref()).await?;
+        let requested = record.flow.requested_scopes;
         let (key, user) = match record.flow.purpose {
             Purpose::Connect(key) => (key, None),
             Purpose::SignIn(name) => {
@@ -201,16 +219,29 @@ impl Dance {
                 (ConnectionKey::new(subject, name, Label::default()), Some(user))
             }
         };
-        let records = self.records(provider, &key, reply, captured);
-        let captured = records.first().map(|record| record.captured.clone()).unwrap_or_default();
+        let account = match user.as_ref().and_then(|user| user.account.clone()) {
+            Some(account) => Some(account),
+            None => self.parts.accounts.shown_name(provider, &reply).await,
+        };
+        let captured: Captured = captured.into_iter().chain(reply.captured.clone()).collect();
+        let first_look = self.first_look(provider, &key, &reply.tokens.access_token).await?;
+        let captured: Captured = captured.into_iter().chain(first_look.values).collect();
         // Its tokens are dropped and not given back: the other company may be connected elsewhere by the same grant.
         self.guard_realm(provider, &key, &captured).await?;
+        let choice_needed = !provider.is_finished(&captured);
+        let earlier_site = first_look.earlier.filter(|_| choice_needed);
+        let records = self.records(provider, &key, reply, &Noted { requested, account, captured, earlier_site });
+        // Who only signs in takes nothing away from what was granted for more. The new tokens are dropped and not given
+        // back, for that may end the whole grant.
+        if user.is_some() && self.is_outdone(provider, &key, &records).await? {
+            return Ok(Connected { key, user, choice_needed: false });
+        }
         let now = self.parts.clock.now();
         self.parts.store.connect(records.clone(), now).await.map_err(CallbackError::Store)?;
         if let Err(error) = self.parts.vault.adopt(&records) {
             warn!(operation = "connect", connection = %key, ?error, "stored, but not usable");
         }
-        Ok(Connected { key, user })
+        Ok(Connected { key, user, choice_needed })
     }
 
     /// A connection is never silently replaced by one for another company, workspace or site.
@@ -226,7 +257,26 @@ impl Dance {
         let Some(connected) = self.parts.store.connection(key.clone()).await.map_err(CallbackError::Store)? else {
             return Ok(());
         };
-        other_realm(&provider.entry.realm, &connected.captured, chosen).map_or(Ok(()), Err)
+        let before: Captured = earlier_site(provider, &connected).into_iter().chain(connected.captured).collect();
+        other_realm(&provider.entry.realm, &before, chosen).map_or(Ok(()), Err)
+    }
+
+    /// Whether there is a sound connection that is good for all that the new one is good for, and for more. Where a new grant ends
+    /// the one before it, there is not.
+    async fn is_outdone(
+        &self,
+        provider: &Provider,
+        key: &ConnectionKey,
+        new: &[ConnectionRecord],
+    ) -> Result<bool, CallbackError> {
+        let Some(new) = new.first().filter(|_| !provider.entry.rotation.one_grant) else { return Ok(false) };
+        let there = self.parts.store.connection(key.clone()).await.map_err(CallbackError::Store)?;
+        Ok(there.is_some_and(|there| {
+            there.state == ConnectionState::Active
+                && there.trouble.is_none()
+                && there.refresh_token.is_some() == new.refresh_token.is_some()
+                && holds_more(provider, there.held(), new.held())
+        }))
     }
 
     async fn identify(&self, provider: &Provider, reply: &TokenReply, flow: FlowId) -> Result<User, CallbackError> {
@@ -285,10 +335,9 @@ impl Dance {
         provider: &Provider,
         key: &ConnectionKey,
         reply: TokenReply,
-        captured: Captured,
+        noted: &Noted,
     ) -> Vec<ConnectionRecord> {
-        let TokenReply { tokens, further, captured: from_reply, .. } = reply;
-        let captured: Captured = captured.into_iter().chain(from_reply).collect();
+        let TokenReply { tokens, further, .. } = reply;
         let mut others = Vec::new();
         for wanted in &provider.further_tokens {
             let tokens = match &wanted.source {
@@ -310,10 +359,10 @@ impl Dance {
             others.extend(tokens.map(|tokens| (key.with_token(Some(wanted.name.clone())), tokens)));
         }
         let first = (key.clone(), tokens);
-        std::iter::once(first).chain(others).map(|(key, tokens)| self.record(key, &tokens, &captured)).collect()
+        std::iter::once(first).chain(others).map(|(key, tokens)| self.record(key, &tokens, noted)).collect()
     }
 
-    fn record(&self, key: ConnectionKey, tokens: &TokenSet, captured: &Captured) -> ConnectionRecord {
+    fn record(&self, key: ConnectionKey, tokens: &TokenSet, noted: &Noted) -> ConnectionRecord {
         const FIRST_GENERATION: u64 = 1;
         let id = random::identifier(self.parts.random.as_ref(), "c_");
         let now = self.parts.clock.now();
@@ -328,8 +377,11 @@ impl Dance {
         };
         ConnectionRecord {
             state: ConnectionState::Active,
-            captured: captured.clone(),
+            captured: noted.captured.clone(),
+            earlier_site: noted.earlier_site.clone(),
             scopes: tokens.scopes.clone(),
+            requested_scopes: Some(noted.requested.clone()),
+            account: noted.account.clone(),
             generation: FIRST_GENERATION,
             access_token,
             access_expires_at: tokens.access_expires_at,
@@ -349,6 +401,24 @@ impl Dance {
     }
 }
 
+/// What is known of a new connection besides its tokens.
+struct Noted {
+    requested: Vec<String>,
+    account: Option<String>,
+    captured: Captured,
+    earlier_site: Option<Captured>,
+}
+
+/// What it means that access was not granted. Whether an administrator must agree first stands in the code at some providers, and
+/// in the description at others.
+fn denied(provider: &Provider, code: Option<String>, description: &str) -> CallbackError {
+    let says = |known: &String| code.as_ref() == Some(known) || description.contains(known.as_str());
+    if provider.entry.errors.admin_consent.iter().any(says) {
+        return CallbackError::AdminConsent { code };
+    }
+    CallbackError::Denied { code }
+}
+
 /// Who tried to connect what, as far as it is known, and how it ended.
 fn audit_record(
     result: &Result<Connected, CallbackError>,
@@ -360,9 +430,11 @@ fn audit_record(
         Some(flow) if flow.purpose.subject().is_none() => "sign_in",
         _ => "connect",
     };
-    let known = flow.and_then(|flow| flow.purpose.subject());
-    let subject = result.as_ref().map(|connected| &connected.key.subject).ok().or(known).cloned();
-    audit::Record { subject, provider: Some(provider.clone()), ..audit::Record::new(operation, outcome) }
+    let known = flow.and_then(|flow| flow.purpose.connection());
+    match result.as_ref().map(|connected| &connected.key).ok().or(known) {
+        Some(key) => audit::Record::of_connection(operation, outcome, key),
+        None => audit::Record { provider: Some(provider.clone()), ..audit::Record::new(operation, outcome) },
+    }
 }
 
 /// RFC 9207 section 2.4: what is sent must be right, and what is advertised must be sent.

@@ -15,7 +15,7 @@ use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::catalogue::entry::Cascade;
 use crate::model::connection::ConnectionKey;
-use crate::oauth::revoke::{self, Revoked};
+use crate::oauth::revoke::{self, Grant, Revoked};
 use crate::store::StoreError;
 use crate::store::record::{RevocationRecord, connection_context, field};
 use crate::telemetry::audit::Record;
@@ -151,7 +151,12 @@ impl Dance {
         let (Ok(access), Ok(refresh)) = (access, refresh.transpose()) else {
             return Revoked::NotYet("its tokens cannot be opened".to_owned());
         };
-        match self.parts.http.send(revoke::request(provider, call, &access, refresh.as_ref())).await {
+        let grant = Grant { access: &access, refresh: refresh.as_ref(), captured: &record.captured };
+        let request = match revoke::request(provider, call, &grant) {
+            Ok(request) => request,
+            Err(why) => return Revoked::NotYet(why),
+        };
+        match self.parts.http.send(request).await {
             Ok(reply) => revoke::read(call, &reply),
             Err(error) => Revoked::NotYet(error.to_string()),
         }

@@ -17,7 +17,7 @@ use crate::model::grant::{AccessToken, EndReason, Grant};
 use crate::model::handle::HandleRecord;
 use crate::model::issued_token::{self, Kind};
 use crate::model::issuer_settings::IssuerSettings;
-use crate::model::names::{Label, Subject};
+use crate::model::names::Subject;
 use crate::model::scope::ScopeSet;
 use crate::model::server::McpServer;
 use crate::store::StoreError;
@@ -52,7 +52,8 @@ impl LiveGrant {
             id: grant.id.clone(),
             subject: grant.authorization.user.subject.clone(),
             providers: Some(grant.authorization.providers.clone()),
-            label: Label::default(),
+            // It depends on the provider: `Grant::connection` knows.
+            label: None,
             tunnels: false,
             created_at: grant.created_at,
             expires_at: Some(grant.expires_at),

@@ -82,7 +82,7 @@ impl Issuer {
 
     /// Ends a visit with a code: where the browser goes.
     pub async fn finish_visit(&self, visit: &Visit, user: User) -> Result<String, VisitError> {
-        let authorization = authorization(&visit.request, visit.providers.clone(), user);
+        let authorization = self.authorization(&visit.request, visit.providers.clone(), user);
         let (code, pending) = self.pending_code(&visit.request, authorization.clone());
         let digest = sha256(code.expose().as_bytes());
         let now = self.parts.clock.now();
@@ -109,7 +109,7 @@ impl Issuer {
         providers: BTreeSet<ProviderName>,
         user: User,
     ) -> Result<String, StoreError> {
-        let authorization = authorization(request, providers, user);
+        let authorization = self.authorization(request, providers, user);
         self.parts.audit.record(Record { reason: Some("approved before".to_owned()), ..approved(&authorization) });
         let (code, pending) = self.pending_code(request, authorization);
         self.parts.store.put_code(sha256(code.expose().as_bytes()), pending).await?;
@@ -162,9 +162,31 @@ impl Issuer {
         let approval = self.parts.store.approval(subject, client_id, request.server.clone()).await?;
         let Some(approval) = approval.filter(|approval| approval.covers(request)) else { return Ok(None) };
         // Who left a provider out may want it now, and what the server has come to offer since was never asked about.
-        let approved = approval.authorization.providers;
-        let offered = self.server(&request.server).map(|server| server.providers.clone()).unwrap_or_default();
-        Ok((approved == offered).then_some(approved))
+        let Authorization { providers: approved, labels, .. } = approval.authorization;
+        let server = self.server(&request.server);
+        let offered = server.map(|server| server.providers.clone()).unwrap_or_default();
+        // Nor about another of their accounts.
+        let are_same_accounts = server.is_none_or(|server| server.labels == labels);
+        Ok((approved == offered && are_same_accounts).then_some(approved))
+    }
+
+    fn authorization(
+        &self,
+        request: &AuthorizationRequest,
+        providers: BTreeSet<ProviderName>,
+        user: User,
+    ) -> Authorization {
+        let labels = self.server(&request.server).map(|server| server.labels.clone()).unwrap_or_default();
+        Authorization {
+            user,
+            client_id: request.client_id.clone(),
+            client_name: request.client_name.clone(),
+            server: request.server.clone(),
+            resource: request.resource.clone(),
+            scopes: request.scopes.clone(),
+            labels: labels.into_iter().filter(|(provider, _)| providers.contains(provider)).collect(),
+            providers,
+        }
     }
 
     /// Signs a browser in; the secret goes into a new cookie, and the session of the old one ends.
@@ -195,16 +217,4 @@ impl Issuer {
 
 fn approved(authorization: &Authorization) -> Record {
     Record::of_authorization("authorize", "code", authorization)
-}
-
-fn authorization(request: &AuthorizationRequest, providers: BTreeSet<ProviderName>, user: User) -> Authorization {
-    Authorization {
-        user,
-        client_id: request.client_id.clone(),
-        client_name: request.client_name.clone(),
-        server: request.server.clone(),
-        resource: request.resource.clone(),
-        scopes: request.scopes.clone(),
-        providers,
-    }
 }

@@ -1,13 +1,14 @@
 //! What an MCP client asks for at the authorization endpoint, and what a user approves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::model::client::ClientKind;
-use crate::model::names::{ProviderName, ServerName, Subject};
+use crate::model::connection::ConnectionKey;
+use crate::model::names::{Label, ProviderName, ServerName, Subject};
 use crate::model::redirect_uri::RedirectUri;
 use crate::model::scope::ScopeSet;
 
@@ -84,6 +85,17 @@ pub struct Authorization {
     pub scopes: ScopeSet,
     /// With whose help at which providers.
     pub providers: BTreeSet<ProviderName>,
+    /// With which of several connections there; at the others, the one that is called `default`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<ProviderName, Label>,
+}
+
+impl Authorization {
+    /// The connection that is used at a provider.
+    pub fn connection(&self, provider: &ProviderName) -> ConnectionKey {
+        let label = self.labels.get(provider).cloned().unwrap_or_default();
+        ConnectionKey::new(self.user.subject.clone(), provider.clone(), label)
+    }
 }
 
 /// A code that waits to be redeemed.

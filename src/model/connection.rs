@@ -45,6 +45,29 @@ impl fmt::Display for ConnectionKey {
 /// Values that came with the grant and are no secret: `realm_id`, `workspace_id`, ...
 pub type Captured = BTreeMap<String, String>;
 
+/// What a connection says of its scopes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeldScopes<'a> {
+    /// What the provider said that it granted.
+    pub granted: Option<&'a [String]>,
+    /// What was asked for, where that was noted.
+    pub requested: Option<&'a [String]>,
+}
+
+impl<'a> HeldScopes<'a> {
+    /// What is granted: a reply that names no scopes grants what was asked for (RFC 6749 section 5.1).
+    pub fn effective(self) -> Option<&'a [String]> {
+        self.granted.or(self.requested)
+    }
+}
+
+/// Whether a value is one path segment and nothing else, however it is read.
+pub fn is_plain_segment(value: &str) -> bool {
+    !value.is_empty()
+        && !value.bytes().all(|byte| byte == b'.')
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte))
+}
+
 /// How a connection stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Timestamp;
 use crate::model::authorization::Authorization;
 use crate::model::connection::ConnectionKey;
-use crate::model::names::{Label, ProviderName};
+use crate::model::names::ProviderName;
 use crate::model::scope::ScopeSet;
 
 /// A grant.
@@ -72,8 +72,7 @@ impl Grant {
 
     /// The connection that its calls to `provider` use.
     pub fn connection(&self, provider: &ProviderName) -> ConnectionKey {
-        let subject = self.authorization.user.subject.clone();
-        ConnectionKey::new(subject, provider.clone(), Label::default())
+        self.authorization.connection(provider)
     }
 }
 

@@ -76,8 +76,8 @@ pub struct HandleRecord {
     pub subject: Subject,
     /// At which providers; `None` means all of the subject's.
     pub providers: Option<BTreeSet<ProviderName>>,
-    /// Which of several connections at a provider.
-    pub label: Label,
+    /// Which of several connections at a provider; `None` for the one that a request names, or `default`.
+    pub label: Option<Label>,
     /// Whether it may open tunnels to hosts that are neither a provider's nor listed.
     pub tunnels: bool,
     /// When it was issued.
@@ -97,6 +97,8 @@ pub enum HandleError {
     Revoked,
     /// It is good, but not for this provider.
     OtherProvider,
+    /// It is good, but not for the connection with this label.
+    OtherLabel,
 }
 
 impl HandleRecord {
@@ -119,6 +121,15 @@ impl HandleRecord {
         }
         Ok(())
     }
+
+    /// The connection that it is for where a request names this label, or none.
+    pub fn labelled(&self, asked: Option<&Label>) -> Result<Label, HandleError> {
+        match (&self.label, asked) {
+            (Some(own), Some(asked)) if own != asked => Err(HandleError::OtherLabel),
+            (Some(label), _) | (None, Some(label)) => Ok(label.clone()),
+            (None, None) => Ok(Label::default()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +142,7 @@ mod tests {
             id: "h_1".into(),
             subject: "alice".parse().expect("a subject"),
             providers: Some(["quickbooks".parse().expect("a provider")].into()),
-            label: Label::default(),
+            label: None,
             tunnels: false,
             created_at: Timestamp::from_millis(0),
             expires_at: Some(Timestamp::from_millis(100)),
@@ -150,6 +161,18 @@ mod tests {
         assert_eq!(revoked.permits(&quickbooks, at(2)), Err(HandleError::Revoked));
         let everywhere = HandleRecord { providers: None, ..record() };
         assert_eq!(everywhere.permits(&github, at(2)), Ok(()));
+    }
+
+    #[test]
+    fn a_handle_with_a_label_is_for_that_connection_only() {
+        let (branch, other): (Label, Label) = ("branch".parse().expect("valid"), "other".parse().expect("valid"));
+        assert_eq!(record().labelled(None), Ok(Label::default()));
+        assert_eq!(record().labelled(Some(&branch)), Ok(branch.clone()));
+        let of_branch = HandleRecord { label: Some(branch.clone()), ..record() };
+        assert_eq!(of_branch.labelled(None), Ok(branch.clone()));
+        assert_eq!(of_branch.labelled(Some(&branch)), Ok(branch));
+        assert_eq!(of_branch.labelled(Some(&other)), Err(HandleError::OtherLabel));
+        assert_eq!(of_branch.labelled(Some(&Label::default())), Err(HandleError::OtherLabel));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::model::access_policy::AccessPolicy;
-use crate::model::names::{ProviderName, ServerName};
+use crate::model::names::{Label, ProviderName, ServerName};
 use crate::model::scope::{OFFLINE_ACCESS, ScopeSet};
 
 /// One MCP server.
@@ -20,8 +20,12 @@ pub struct McpServer {
     pub upstream: Upstream,
     /// What the user may pick from.
     pub providers: BTreeSet<ProviderName>,
+    /// The APIs that it uses, by provider; those of the others are all that are enabled.
+    pub apis: BTreeMap<ProviderName, BTreeSet<String>>,
     /// Those of them without which the server is of no use.
     pub required: BTreeSet<ProviderName>,
+    /// Which of several connections of its user it uses at a provider; at the others, the one that is called `default`.
+    pub labels: BTreeMap<ProviderName, Label>,
     /// What every request needs, and what a client gets that asks for nothing.
     pub scopes: ScopeSet,
     /// What a client may ask for besides.
@@ -91,6 +95,11 @@ impl Default for HandlePlacement {
 }
 
 impl McpServer {
+    /// Which of several connections of its user it uses at a provider.
+    pub fn label(&self, provider: &ProviderName) -> Label {
+        self.labels.get(provider).cloned().unwrap_or_default()
+    }
+
     /// All scopes that a client may be granted here.
     pub fn grantable_scopes(&self) -> ScopeSet {
         let mut scopes: ScopeSet = self.scopes.union(&self.optional_scopes).cloned().collect();
@@ -128,7 +137,9 @@ pub mod tests {
             resource: format!("https://sidekey.example/{name}/mcp"),
             upstream: Upstream::Unix { socket: "/run/x.sock".into(), path: "/mcp".to_owned() },
             providers: BTreeSet::from([provider("notion"), provider("github")]),
+            apis: BTreeMap::new(),
             required: BTreeSet::from([provider("notion")]),
+            labels: BTreeMap::new(),
             scopes: ScopeSet::from(["mcp".to_owned()]),
             optional_scopes: ScopeSet::from(["notes".to_owned()]),
             handle: HandlePlacement::default(),

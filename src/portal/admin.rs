@@ -5,6 +5,7 @@
 mod ca;
 mod keys;
 mod server;
+mod sites;
 mod status;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,7 @@ use crate::vault::handles::{HandleTable, NewHandle};
 
 pub use ca::CaAnswer;
 pub use server::{Addresses, ServerAnswer};
+pub use sites::{ChooseRequest, SitesQuery};
 pub use status::{ConfirmAnswer, StatusQuery};
 
 /// What the admin API needs.
@@ -83,6 +85,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/v1/store/confirm", post(status::confirm_store))
         .route("/v1/connect-links", post(create_link))
         .route("/v1/disconnect", post(disconnect))
+        .route("/v1/sites", get(sites::list).post(sites::choose))
         .route("/v1/handles", get(list_handles).post(issue_handle))
         .route("/v1/handles/{id}", delete(revoke_handle))
         .route("/v1/handles/{id}/renew", post(renew_handle))
@@ -139,14 +142,18 @@ async fn disconnect(
     let key = ConnectionKey::new(subject, provider, label);
     match state.dance.disconnect(&key).await? {
         Some(revocation) => Ok(Json(DisconnectAnswer { revocation: revocation.word().to_owned() })),
-        None => Err(Failure(ProblemDetails::new(
-            "unknown-connection",
-            404,
-            "Unknown connection",
-            format!("{} has no connection to {} with the label {}.", key.subject, key.provider, key.label),
-            "`sidekey status` shows the connections there are",
-        ))),
+        None => Err(unknown_connection(&key)),
     }
+}
+
+fn unknown_connection(key: &ConnectionKey) -> Failure {
+    Failure(ProblemDetails::new(
+        "unknown-connection",
+        404,
+        "Unknown connection",
+        format!("{} has no connection to {} with the label {}.", key.subject, key.provider, key.label),
+        "`sidekey status` shows the connections there are",
+    ))
 }
 
 /// Body of `POST /v1/handles`.
@@ -157,9 +164,9 @@ pub struct NewHandleRequest {
     pub subject: Subject,
     /// At which providers; absent means all.
     pub providers: Option<BTreeSet<ProviderName>>,
-    /// Which of several connections.
-    #[serde(default)]
-    pub label: Label,
+    /// Which of several connections; absent for the one that a request names, or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
     /// Whether it may open tunnels to hosts that are neither a provider's nor listed.
     #[serde(default)]
     pub tunnels: bool,
@@ -211,7 +218,8 @@ struct HandleStatus {
     id: String,
     subject: Subject,
     providers: Option<BTreeSet<ProviderName>>,
-    label: Label,
+    /// `null` for any.
+    label: Option<Label>,
     tunnels: bool,
     created_at: String,
     expires_at: Option<String>,

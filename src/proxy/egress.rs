@@ -1,5 +1,5 @@
 //! Journey J4: an MCP server calls a provider's API through us. It has our address as base URL
-//! (`http://127.0.0.1:8701/quickbooks/...`) or as proxy, or means the provider's host and was led here
+//! (`http://127.0.0.1:8701/NAME/...`) or as proxy, or means the provider's host and was led here
 //! ([`intercept`](super::intercept)).
 //!
 //! The phases in the order in which they run: [`ProxyHttp::request_filter`] decides everything ([`admit`]) and answers
@@ -59,7 +59,7 @@ use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::config::settings::Timeouts;
 use crate::model::connection::ConnectionKey;
-use crate::model::names::{ProviderName, ServerName};
+use crate::model::names::{Label, ProviderName, ServerName};
 use crate::model::server::McpServer;
 use crate::telemetry::metrics::{ApiOutcome, Metrics};
 use crate::telemetry::refusals::{Refusals, Refused};
@@ -118,6 +118,8 @@ pub struct Context {
     way: Option<Way>,
     /// The handle in the base URL.
     handle_in_url: Option<Secret>,
+    /// The label in the base URL.
+    label_in_url: Option<Label>,
     route: Option<Arc<Route>>,
     who: Option<Who>,
     key: Option<ConnectionKey>,
@@ -162,14 +164,18 @@ impl Egress {
         let mut problem = refusal.problem(provider, context.key.as_ref());
         if context.is_user && refusal.user_can_connect() {
             let origin = self.parts.public_url.origin();
-            problem.connect_url = Some(format!("{origin}/account/connect/{provider}"));
-            problem.next_step = "the user opens connect_url and connects; then the call works again".to_owned();
+            let label = context.key.as_ref().map(|key| &key.label).filter(|label| **label != Label::default());
+            let label = label.map(|label| format!("?label={label}")).unwrap_or_default();
+            problem.connect_url = Some(format!("{origin}/account/connect/{provider}{label}"));
+            let done = if matches!(refusal, Refusal::Unchosen { .. }) { "chooses" } else { "connects" };
+            problem.next_step = format!("the user opens connect_url and {done}; then the call works again");
         }
         self.parts.metrics.refused(refusal.slug());
         warn!(
             operation = "api_call",
             provider = context.route.as_ref().map(|route| route.api.provider.as_str()),
             subject = context.key.as_ref().map(|key| key.subject.as_str()),
+            label = context.key.as_ref().map(|key| key.label.as_str()),
             duration_ms = context.stopwatch.millis(),
             outcome = refusal.slug(),
         );
@@ -208,6 +214,7 @@ impl ProxyHttp for Egress {
             stopwatch: Stopwatch::start(),
             way: None,
             handle_in_url: None,
+            label_in_url: None,
             route: None,
             who: None,
             key: None,
@@ -314,7 +321,8 @@ impl ProxyHttp for Egress {
             // Whoever has its handle in the base URL has it nowhere else, and follows links by them alone.
             let handle =
                 context.handle_in_url.as_ref().map(|handle| format!("~{}/", handle.expose())).unwrap_or_default();
-            let base = format!("http://{host}/{handle}{}", route.segment);
+            let label = context.label_in_url.as_ref().map(|label| format!("@{label}")).unwrap_or_default();
+            let base = format!("http://{host}/{handle}{}{label}", route.segment);
             let rewritten: Vec<HeaderValue> = response
                 .headers
                 .get_all(&name)
@@ -435,6 +443,7 @@ impl ProxyHttp for Egress {
             debug!(
                 operation = "api_call", provider = %route.api.provider,
                 subject = context.key.as_ref().map(|key| key.subject.as_str()),
+                label = context.key.as_ref().map(|key| key.label.as_str()),
                 duration_ms = context.stopwatch.millis(), outcome = status, generation = context.generation(),
             );
         }

@@ -8,7 +8,7 @@ use super::Store;
 use super::issuer::IssuerStore;
 use super::keyring::KeyId;
 use super::record::{
-    Alternate, Beginning, ConnectionRecord, FlowRecord, Intent, RefreshFailure, RefreshedTokens, field,
+    Alternate, Beginning, ConnectionRecord, FlowRecord, Intent, Recapture, RefreshFailure, RefreshedTokens, field,
 };
 use super::seal::Sealed;
 use crate::base::clock::Timestamp;
@@ -31,6 +31,7 @@ pub async fn run(store: impl Store + IssuerStore) {
     alternates_are_kept_until_a_refresh_works(&store).await;
     ends_of_grants_are_named_once(&store).await;
     the_guard_counts_refreshes(&store).await;
+    looked_up_values_are_compared_and_changed_together(&store).await;
     sealed_values_are_found_and_replaced(&store).await;
     handles_are_listed_and_revoked(&store).await;
     issuer::run(&store).await;
@@ -44,7 +45,10 @@ pub fn connection(subject: &str, id: &str) -> ConnectionRecord {
         key: key(subject),
         state: ConnectionState::Active,
         captured: Captured::from([("realm_id".to_owned(), "1234567890".to_owned())]),
+        earlier_site: None,
         scopes: Some(vec!["a".to_owned()]),
+        requested_scopes: Some(vec!["a".to_owned(), "b".to_owned()]),
+        account: Some("alice@example.com".to_owned()),
         generation: 1,
         access_token: Sealed::from_bytes(b"sealed access".to_vec()),
         access_expires_at: Some(NOW.plus(Duration::from_secs(3600))),
@@ -62,7 +66,7 @@ pub fn connection(subject: &str, id: &str) -> ConnectionRecord {
 }
 
 fn key(subject: &str) -> ConnectionKey {
-    let (subject, provider) = (subject.parse().expect("a subject"), "quickbooks".parse().expect("a provider"));
+    let (subject, provider) = (subject.parse().expect("a subject"), "ledger".parse().expect("a provider"));
     ConnectionKey::new(subject, provider, Label::default())
 }
 
@@ -78,7 +82,8 @@ async fn links_and_flows_are_used_once(store: &impl Store) {
     assert!(store.connect_link([9; 32], NOW).await.expect("read").is_none(), "unknown");
 
     let purpose = Purpose::Connect(key("alice"));
-    let flow = Flow { id, purpose, continuation: Continuation::Done, browser_binding: [3; 32], expires_at };
+    let (continuation, requested_scopes) = (Continuation::Done, vec!["a".to_owned()]);
+    let flow = Flow { id, purpose, continuation, browser_binding: [3; 32], requested_scopes, expires_at };
     let flow = FlowRecord { flow, verifier: Some(Sealed::from_bytes(b"v".to_vec())) };
     assert!(!store.begin_flow(link, flow.clone(), expires_at).await.expect("asked"), "the link has expired");
     assert!(store.begin_flow(link, flow.clone(), NOW).await.expect("asked"));
@@ -90,6 +95,7 @@ async fn links_and_flows_are_used_once(store: &impl Store) {
     assert_eq!(store.flow(id).await.expect("read").expect("there").flow.browser_binding, [3; 32]);
     let TakenFlow::Open(taken) = store.take_flow(id, NOW).await.expect("asked") else { panic!("it was open") };
     assert_eq!((&taken.flow.purpose, taken.verifier), (&Purpose::Connect(key("alice")), flow.verifier));
+    assert_eq!(taken.flow.requested_scopes, ["a"]);
     assert!(matches!(store.take_flow(id, NOW).await.expect("asked"), TakenFlow::AlreadyUsed));
 
     store.sweep(expires_at.plus(Duration::from_secs(3601))).await.expect("swept");
@@ -102,10 +108,17 @@ async fn one_connection_per_key(store: &impl Store) {
     store.connect(vec![connection("bob", "c_bob")], NOW).await.expect("kept");
     let found = store.connection(key("alice")).await.expect("read").expect("there");
     assert_eq!((found.id.as_str(), found.captured["realm_id"].as_str()), ("c_new", "1234567890"));
+    assert_eq!(found.requested_scopes, Some(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(found.account.as_deref(), Some("alice@example.com"));
+    let without = ConnectionRecord { requested_scopes: None, account: None, ..connection("erin", "c_erin") };
+    store.connect(vec![without], NOW).await.expect("kept");
+    let found = store.connection(key("erin")).await.expect("read").expect("there");
+    assert_eq!((found.requested_scopes, found.account), (None, None));
+    store.disconnect(key("erin"), None, NOW).await.expect("ended");
     assert_eq!(store.connections(Some("alice".parse().expect("valid"))).await.expect("read").len(), 1);
     assert_eq!(store.connections(None).await.expect("read").len(), 2);
     let counts = store.count_connections().await.expect("counted");
-    assert_eq!(counts, [("quickbooks".to_owned(), "active".to_owned(), 2)]);
+    assert_eq!(counts, [("ledger".to_owned(), "active".to_owned(), 2)]);
     assert!(store.connection(key("carol")).await.expect("read").is_none());
     let duplicate = store.connect(vec![connection("dave", "c_new")], NOW).await;
     assert!(duplicate.is_err(), "an id is never reused");
@@ -203,7 +216,7 @@ async fn due_refreshes_are_listed_by_urgency(store: &impl Store) {
     let due = store.refresh_due(NOW.plus(Duration::from_secs(20)), 10, Vec::new()).await.expect("read");
     let subjects: Vec<_> = due.iter().map(|key| key.subject.as_str()).collect();
     assert_eq!(subjects, ["bob", "frank", "eve"]);
-    let busy = vec!["github".parse().expect("valid"), "quickbooks".parse().expect("valid")];
+    let busy = vec!["code".parse().expect("valid"), "ledger".parse().expect("valid")];
     assert!(store.refresh_due(NOW.plus(Duration::from_secs(20)), 10, busy).await.expect("read").is_empty());
     assert_eq!(store.refresh_due(NOW.plus(Duration::from_secs(20)), 1, Vec::new()).await.expect("read").len(), 1);
 }
@@ -265,6 +278,52 @@ async fn the_guard_counts_refreshes(store: &impl Store) {
     assert_eq!(after.store_id, before.store_id);
 }
 
+async fn looked_up_values_are_compared_and_changed_together(store: &impl Store) {
+    let token = |name: Option<&str>| key("judy").with_token(name.map(|name| name.parse().expect("a name")));
+    let values = |pairs: &[(&str, &str)]| -> Captured {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let (first, site) = (values(&[("realm_id", "1")]), values(&[("site", "old")]));
+    let record = |id: &str, name| ConnectionRecord {
+        key: token(name),
+        captured: first.clone(),
+        earlier_site: Some(site.clone()),
+        ..connection("judy", id)
+    };
+    store.connect(vec![record("c_judy", None), record("c_judy_user", Some("user"))], NOW).await.expect("kept");
+    let read = async |name| store.connection(token(name)).await.expect("read").expect("there");
+    assert_eq!(read(None).await.earlier_site, Some(site));
+    let change = |id: &str, before: Captured, after: Captured| Recapture {
+        id: id.to_owned(),
+        names: ["site".to_owned(), "name".to_owned()].into(),
+        before,
+        values: after,
+    };
+    let (none, b) = (Captured::new(), values(&[("name", "B"), ("site", "b")]));
+    let nothing: Vec<String> = Vec::new();
+    for (id, before) in [("c_other", none.clone()), ("c_judy_user", none.clone()), ("c_judy", b.clone())] {
+        let changed = store.recapture(key("judy"), change(id, before, b.clone())).await.expect("asked");
+        assert_eq!(changed, nothing, "{id}");
+    }
+    assert_eq!(read(None).await.captured, first, "nothing has changed");
+    let sealed = read(None).await.access_token;
+    let changed = store.recapture(key("judy"), change("c_judy", none.clone(), b.clone())).await.expect("asked");
+    assert_eq!(changed, ["c_judy", "c_judy_user"]);
+    for name in [None, Some("user")] {
+        let stored = read(name).await;
+        assert_eq!(stored.captured, values(&[("name", "B"), ("realm_id", "1"), ("site", "b")]));
+        assert_eq!((stored.earlier_site, stored.generation, &stored.access_token), (None, 1, &sealed));
+    }
+    let other = change("c_judy", b, values(&[("site", "c")]));
+    assert_eq!(store.recapture(key("judy"), other).await.expect("asked").len(), 2);
+    assert_eq!(read(None).await.captured, values(&[("realm_id", "1"), ("site", "c")]), "a value that is gone is gone");
+    assert!(store.complete_refresh("c_judy".to_owned(), 1, tokens(b"judy")).await.expect("asked"));
+    assert_eq!(read(None).await.captured["site"], "c", "a refresh changes nothing about it");
+    store.disconnect(key("judy"), None, NOW).await.expect("asked");
+    let ended = store.recapture(key("judy"), change("c_judy", values(&[("site", "c")]), none)).await.expect("asked");
+    assert_eq!(ended, nothing);
+}
+
 async fn sealed_values_are_found_and_replaced(store: &impl Store) {
     let (active, other) = (KeyId([1; 4]), KeyId([2; 4]));
     let by = |key: KeyId, text: &[u8]| Sealed::from_bytes([&[1], key.0.as_slice(), text].concat());
@@ -299,8 +358,8 @@ async fn handles_are_listed_and_revoked(store: &impl Store) {
     let handle = HandleRecord {
         id: "h_1".to_owned(),
         subject: "alice".parse().expect("valid"),
-        providers: Some(["github".parse().expect("valid")].into()),
-        label: Label::default(),
+        providers: Some(["code".parse().expect("valid")].into()),
+        label: Some("branch".parse().expect("valid")),
         tunnels: true,
         created_at: NOW,
         expires_at: Some(NOW),
@@ -317,7 +376,7 @@ async fn handles_are_listed_and_revoked(store: &impl Store) {
     assert!(store.revoke_handle("h_1".to_owned(), NOW.plus(Duration::from_secs(1))).await.expect("again"));
     assert_eq!(store.handles().await.expect("read")[0].1.revoked_at, Some(NOW), "the first revocation counts");
     assert!(!store.renew_handle("h_1".to_owned(), later).await.expect("asked"), "what was revoked stays so");
-    let lasting = HandleRecord { id: "h_2".to_owned(), expires_at: None, ..handle };
+    let lasting = HandleRecord { id: "h_2".to_owned(), label: None, expires_at: None, ..handle };
     store.put_handle([6; 32], lasting.clone()).await.expect("kept");
     store.sweep(later.plus(Duration::from_secs(30 * 86_400))).await.expect("swept");
     assert_eq!(store.handles().await.expect("read").len(), 2, "it is told for a while that a handle has expired");

@@ -1,8 +1,10 @@
 //! The records as they are kept: plain facts, and secrets sealed.
 
+use std::collections::BTreeSet;
+
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
-use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState, HeldScopes, RefreshTrouble};
 use crate::model::flow::{Flow, Purpose};
 use crate::store::seal::{Context, Sealed};
 
@@ -17,8 +19,14 @@ pub struct ConnectionRecord {
     pub state: ConnectionState,
     /// Values that came with the grant.
     pub captured: Captured,
+    /// While it is not known which of several sites it is for: the looked-up values that the connection before this one had.
+    pub earlier_site: Option<Captured>,
     /// Scopes granted, where the provider says.
     pub scopes: Option<Vec<String>>,
+    /// Scopes that were asked for, where that was noted.
+    pub requested_scopes: Option<Vec<String>>,
+    /// What people call the account at the provider, where it says.
+    pub account: Option<String>,
     /// Raised by every stored refresh; the tokens are sealed for it.
     pub generation: u64,
     /// The current access token.
@@ -48,6 +56,11 @@ pub struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
+    /// What it says of its scopes.
+    pub fn held(&self) -> HeldScopes<'_> {
+        HeldScopes { granted: self.scopes.as_deref(), requested: self.requested_scopes.as_deref() }
+    }
+
     /// What one of the tokens is sealed for.
     pub fn seal_context<'r>(&'r self, field: &'r str) -> Context<'r> {
         connection_context(&self.key, &self.id, field, self.generation)
@@ -126,6 +139,19 @@ pub struct RefreshedTokens {
     pub refreshed_at: Timestamp,
 }
 
+/// Other looked-up values for a connection: which site it is for.
+#[derive(Clone, Debug)]
+pub struct Recapture {
+    /// The id of the connection's first token, so that one which has taken its place is left alone.
+    pub id: String,
+    /// The names of all looked-up values.
+    pub names: BTreeSet<String>,
+    /// What they were when it was decided.
+    pub before: Captured,
+    /// What they are from now on; a name that is not there has no value.
+    pub values: Captured,
+}
+
 /// What tells a store from its copies and from its past.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardRecord {
@@ -173,6 +199,8 @@ pub struct RevocationRecord {
     pub key: ConnectionKey,
     /// Its id.
     pub connection_id: String,
+    /// Values that came with the grant. They stay with the connection, ended or not, and are read from there.
+    pub captured: Captured,
     /// The generation that the tokens are sealed for.
     pub generation: u64,
     /// The access token.

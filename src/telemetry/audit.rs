@@ -20,7 +20,7 @@ use crate::base::clock::{Clock, Timestamp};
 use crate::base::files;
 use crate::model::authorization::Authorization;
 use crate::model::connection::ConnectionKey;
-use crate::model::names::{ProviderName, ServerName, Subject};
+use crate::model::names::{Label, ProviderName, ServerName, Subject};
 
 /// The file that records are appended to, in the store's directory.
 pub const FILE_NAME: &str = "audit.jsonl";
@@ -47,6 +47,9 @@ pub struct Record {
     /// At which provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderName>,
+    /// Which of several connections there; absent for the one that is called `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
     /// At which MCP server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerName>,
@@ -80,7 +83,8 @@ impl Record {
     /// Something about a connection.
     pub fn of_connection(operation: &str, outcome: impl Into<String>, key: &ConnectionKey) -> Self {
         let (subject, provider) = (Some(key.subject.clone()), Some(key.provider.clone()));
-        Self { subject, provider, ..Self::new(operation, outcome) }
+        let label = Some(key.label.clone()).filter(|label| *label != Label::default());
+        Self { subject, provider, label, ..Self::new(operation, outcome) }
     }
 }
 

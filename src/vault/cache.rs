@@ -1,7 +1,8 @@
 //! What is held in memory for a connection: the token in use, and the refresh under way.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -35,14 +36,21 @@ pub struct Slot {
     pub refresh: Mutex<Option<SharedRefresh>>,
     /// Until then no API's word alone begins a refresh.
     forced_until: AtomicI64,
+    /// Looked-up values that were changed since the slot was made: names, and what they are now. A refresh that began before
+    /// would bring back the old ones. Held while a token is put into use, never across an await.
+    recaptured: Mutex<Option<Recaptured>>,
     live: ArcSwap<LiveToken>,
 }
+
+/// Names, and the values of those that have one.
+type Recaptured = (BTreeSet<String>, Captured);
 
 impl Slot {
     /// A slot with its first token.
     pub fn new(key: ConnectionKey, live: LiveToken) -> Self {
         let forced_until = AtomicI64::new(i64::MIN);
-        Self { key, refresh: Mutex::new(None), forced_until, live: ArcSwap::from_pointee(live) }
+        let live = ArcSwap::from_pointee(live);
+        Self { key, refresh: Mutex::new(None), forced_until, recaptured: Mutex::new(None), live }
     }
 
     /// The token in use.
@@ -62,11 +70,27 @@ impl Slot {
 
     /// Whether a refresh is under way.
     pub fn is_refreshing(&self) -> bool {
-        self.refresh.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some()
+        self.refresh.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Puts a token into use.
     pub fn publish(&self, live: LiveToken) {
+        let recaptured = self.recaptured.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store(live, recaptured.as_ref());
+    }
+
+    /// Puts other looked-up values into use: these names have these values from now on.
+    pub fn recapture(&self, names: BTreeSet<String>, values: Captured) {
+        let mut recaptured = self.recaptured.lock().unwrap_or_else(PoisonError::into_inner);
+        *recaptured = Some((names, values));
+        self.store(LiveToken::clone(&self.live()), recaptured.as_ref());
+    }
+
+    fn store(&self, mut live: LiveToken, recaptured: Option<&Recaptured>) {
+        if let Some((names, values)) = recaptured {
+            live.captured.retain(|name, _| !names.contains(name));
+            live.captured.extend(values.clone());
+        }
         self.live.store(Arc::new(live));
     }
 }

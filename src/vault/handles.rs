@@ -20,8 +20,8 @@ pub struct NewHandle {
     pub subject: Subject,
     /// At which providers; `None` means all.
     pub providers: Option<BTreeSet<ProviderName>>,
-    /// Which of several connections at a provider.
-    pub label: Label,
+    /// Which of several connections at a provider; `None` for the one that a request names, or `default`.
+    pub label: Option<Label>,
     /// Whether it may open tunnels to hosts that are neither a provider's nor listed.
     pub tunnels: bool,
     /// When it stops working by itself.

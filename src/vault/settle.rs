@@ -102,6 +102,7 @@ impl Vault {
             id: random::identifier(self.parts.random.as_ref(), "v_"),
             key: record.key.clone(),
             connection_id: record.id.clone(),
+            captured: record.captured.clone(),
             generation: record.generation + 1,
             access_token: tokens.access_token.clone(),
             refresh_token: tokens.refresh_token.clone(),

@@ -1,6 +1,7 @@
 //! The vault with a clock that is moved by hand, a provider that answers from a script, and a real store.
 
 mod recovery;
+mod sites;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -137,7 +138,10 @@ impl Bench {
             key: self.key.clone(),
             state: ConnectionState::Active,
             captured: Captured::new(),
+            earlier_site: None,
             scopes: None,
+            requested_scopes: None,
+            account: None,
             generation: 1,
             access_token: seal(field::ACCESS_TOKEN, "at1"),
             access_expires_at: expires_at,

@@ -110,7 +110,7 @@ impl Session {
         let request = NewHandleRequest {
             subject: plan.subject.clone(),
             providers: plan.providers.clone().map(|providers| providers.into_iter().collect()),
-            label: plan.label.clone(),
+            label: Some(plan.label.clone()),
             expires: Some(EXPIRES.to_owned()),
             tunnels,
         };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{AdminState, Failure};
 use crate::base::clock::Timestamp;
 use crate::base::problem_details::ProblemDetails;
+use crate::catalogue::Provider;
 use crate::model::connection::{Captured, ConnectionState, RefreshTrouble};
 use crate::model::names::{Label, ProviderName, Subject, TokenName};
 use crate::store::record::ConnectionRecord;
@@ -19,6 +20,8 @@ use crate::vault::guard::ConfirmError;
 pub struct StatusQuery {
     /// Only this subject's connections.
     pub subject: Option<Subject>,
+    /// Only connections with this label.
+    pub label: Option<Label>,
 }
 
 /// Answer of `GET /v1/status`.
@@ -43,6 +46,8 @@ struct ConnectionStatus {
     state: &'static str,
     reason: Option<String>,
     captured: Captured,
+    /// Whether it has yet to be chosen which of several sites it is for.
+    choice_needed: bool,
     scopes: Option<Vec<String>>,
     generation: u64,
     connected_at: String,
@@ -76,7 +81,7 @@ impl From<RefreshTrouble> for TroubleStatus {
 }
 
 impl ConnectionStatus {
-    fn of(record: ConnectionRecord, sealer: &Sealer) -> Self {
+    fn of(record: ConnectionRecord, sealer: &Sealer, provider: Option<&Provider>) -> Self {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
         // Its key was given up: it cannot be used, whatever its record says.
         let lost_key = record.access_token.key_id().filter(|id| !sealer.knows(*id));
@@ -92,6 +97,7 @@ impl ConnectionStatus {
             provider: record.key.provider,
             label: record.key.label,
             token: record.key.token,
+            choice_needed: provider.is_some_and(|provider| !provider.is_finished(&record.captured)),
             captured: record.captured,
             scopes: record.scopes,
             generation: record.generation,
@@ -113,11 +119,16 @@ pub(super) async fn status(
     Query(query): Query<StatusQuery>,
 ) -> Result<Json<Status>, Failure> {
     let records = state.store.connections(query.subject).await?;
+    let is_meant = |record: &ConnectionRecord| query.label.as_ref().is_none_or(|label| record.key.label == *label);
+    let of = |record: ConnectionRecord| {
+        let provider = state.dance.provider(&record.key.provider).map(AsRef::as_ref);
+        ConnectionStatus::of(record, &state.sealer, provider)
+    };
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         public_url: state.public_url.origin(),
         held_back: state.vault.held_back(),
-        connections: records.into_iter().map(|record| ConnectionStatus::of(record, &state.sealer)).collect(),
+        connections: records.into_iter().filter(is_meant).map(of).collect(),
     }))
 }
 

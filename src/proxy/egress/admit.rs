@@ -22,7 +22,9 @@ use crate::base::clock::Timestamp;
 use crate::base::outbound;
 use crate::base::secret::Secret;
 use crate::catalogue::Api;
-use crate::vault::{LiveToken, Standing};
+use crate::model::connection::Captured;
+use crate::model::names::Label;
+use crate::vault::LiveToken;
 
 /// A request that may go out.
 pub struct Admitted {
@@ -73,6 +75,7 @@ impl Egress {
         let hosts = &self.parts.hosts_of_providers;
         let address = way::address(request, raw, Arrival::of(session), &self.own_hosts, hosts)?;
         context.way = Some(address.way.clone());
+        context.label_in_url = address.label.clone();
         context.handle_in_url = address.handle.clone().filter(|_| address.way == Way::BaseUrl);
         if let Some(emulated) = self.emulated(session.req_header().method.as_str(), &address) {
             return Box::pin(self.emulate(session, context, &address, emulated)).await.map(Decision::Answer);
@@ -100,7 +103,7 @@ impl Egress {
         let who = caller::identify(headers, found.handle.as_deref().or(elsewhere), &self.parts.callers);
         let who = context.who.insert(who.map_err(Refusal::Caller)?).clone();
         let now = self.parts.clock.now();
-        let (route, segments, caller) = self.choose(&candidates, &who, now).await?;
+        let (route, segments, caller) = self.choose(&candidates, &who, address.label.as_ref(), now).await?;
         if candidates.len() > 1 {
             found = find(route)?;
             context.route = Some(Arc::clone(route));
@@ -112,6 +115,8 @@ impl Egress {
             return Err(Refusal::TokenInQuery);
         }
         let token = self.parts.vault.token_at(key, now).await.map_err(Refusal::Token)?;
+        let needs = |name: String| self.missing(api, &token.captured, name);
+        tenant::needed(api, &token.captured).map_err(needs)?;
         let upstream = match &route.upstream {
             Some(upstream) => Arc::clone(upstream),
             None => {
@@ -125,13 +130,17 @@ impl Egress {
         }
         let judged = found.judged(&address.target);
         let below = &judged.segments[judged.segments.len() - segments.len()..];
-        let outgoing = policy::outgoing(api, &judged, below, &token.captured).map_err(Refusal::Policy)?;
+        let refused = |error| match error {
+            PolicyError::NotCaptured { name } => needs(name),
+            other => Refusal::Policy(other),
+        };
+        let outgoing = policy::outgoing(api, &judged, below, &token.captured).map_err(refused)?;
         self.check_policies(session.req_header().method.as_str(), &who, api, &outgoing, &upstream)?;
         inject::inspect(headers, api, &outgoing).map_err(Refusal::Inject)?;
         if body.bytes().is_some_and(|body| is_handle_shaped(&found.body_without_credential(body))) {
             return Err(Refusal::Inject(InjectError::HandleWouldLeave));
         }
-        let tenant = tenant::headers(api, headers, &token.captured).map_err(Refusal::Policy)?;
+        let tenant = tenant::headers(api, headers, &token.captured).map_err(refused)?;
         let route = match &upstream.settled {
             Some(route) => route.clone(),
             None => Box::pin(self.parts.outbound.way_to(&upstream.url)).await?,
@@ -139,6 +148,16 @@ impl Egress {
         let body = body.into_bytes();
         let admitted = Admitted { token, target: outgoing, found, body, tenant, upstream, route, unreachable: 0 };
         Ok(Decision::Send(admitted))
+    }
+
+    /// A value that the call needs and the connection lacks: one that is looked up is there once the user has chosen.
+    fn missing(&self, api: &Api, captured: &Captured, name: String) -> Refusal {
+        let provider = self.parts.providers.get(&api.provider);
+        let is_looked_up = provider.is_some_and(|provider| provider.looked_up.contains(&name));
+        match is_looked_up && !captured.contains_key(&name) {
+            true => Refusal::Unchosen { name },
+            false => Refusal::Policy(PolicyError::NotCaptured { name }),
+        }
     }
 
     /// The operator's rules for the provider, and for the MCP server that the caller acts for.
@@ -176,11 +195,17 @@ impl Egress {
     }
 
     /// The one that is meant: the first that the caller may use, and if several providers have it, one that is connected.
-    async fn choose<'a>(&self, candidates: &[Candidate<'a>], who: &Who, now: Timestamp) -> Result<Chosen<'a>, Refusal> {
+    async fn choose<'a>(
+        &self,
+        candidates: &[Candidate<'a>],
+        who: &Who,
+        label: Option<&Label>,
+        now: Timestamp,
+    ) -> Result<Chosen<'a>, Refusal> {
         let mut refusal = Refusal::Policy(PolicyError::NotAllowed);
         let mut possible = Vec::new();
         for (route, segments) in candidates {
-            match who.at(&route.api.provider, now) {
+            match who.at(&route.api.provider, label, now) {
                 Ok(caller) => possible.push((*route, *segments, caller)),
                 Err(error) => refusal = Refusal::Caller(error),
             }
@@ -189,7 +214,7 @@ impl Egress {
             |possible: &[Chosen<'_>]| possible.windows(2).all(|two| two[0].0.api.provider == two[1].0.api.provider);
         if !is_one_provider(&possible) {
             for at in 0..possible.len() {
-                if self.parts.vault.standing(&possible[at].2.key).await == Standing::Usable {
+                if self.parts.vault.standing(&possible[at].2.key).await.is_connected() {
                     return Ok(possible.swap_remove(at));
                 }
             }

@@ -145,21 +145,28 @@ impl Who {
         }
     }
 
-    /// The connection to use at one provider.
-    pub fn at(&self, provider: &ProviderName, now: Timestamp) -> Result<Caller, CallerError> {
+    /// The connection to use at one provider, where the request names this label, or none.
+    pub fn at(&self, provider: &ProviderName, label: Option<&Label>, now: Timestamp) -> Result<Caller, CallerError> {
         self.check(now)?;
         match self {
             Self::Handle(record) => {
                 record.permits(provider, now).map_err(CallerError::Handle)?;
-                Ok(Caller { key: key_of(record, provider), is_user: false })
+                let label = record.labelled(label).map_err(CallerError::Handle)?;
+                let key = ConnectionKey::new(record.subject.clone(), provider.clone(), label);
+                Ok(Caller { key, is_user: false })
             }
             Self::User(grant) => {
                 grant.handle.permits(provider, now).map_err(|_| CallerError::ProviderNotPicked)?;
-                Ok(Caller { key: key_of(&grant.handle, provider), is_user: true })
+                // What the user approved was this connection, whatever others there are.
+                let key = grant.grant.connection(provider);
+                match label {
+                    Some(label) if *label != key.label => Err(CallerError::Handle(HandleError::OtherLabel)),
+                    _ => Ok(Caller { key, is_user: true }),
+                }
             }
             Self::Fixed(subject) => {
-                let key = ConnectionKey::new(subject.clone(), provider.clone(), Label::default());
-                Ok(Caller { key, is_user: false })
+                let label = label.cloned().unwrap_or_default();
+                Ok(Caller { key: ConnectionKey::new(subject.clone(), provider.clone(), label), is_user: false })
             }
         }
     }
@@ -185,10 +192,6 @@ impl Who {
             Self::Handle(_) | Self::Fixed(_) => None,
         }
     }
-}
-
-fn key_of(record: &HandleRecord, provider: &ProviderName) -> ConnectionKey {
-    ConnectionKey::new(record.subject.clone(), provider.clone(), record.label.clone())
 }
 
 /// Finds out whose a request is: by the handle that was presented, wherever that was.

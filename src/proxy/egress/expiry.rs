@@ -75,6 +75,8 @@ fn body_fits(signature: &ExpirySignature, body: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::provider::tests::provider;
+    use crate::oauth::documented::{self, Says};
 
     fn declared(json: Value) -> ApiCommon {
         serde_json::from_value(json).expect("declared")
@@ -96,6 +98,27 @@ mod tests {
         assert_eq!(judge(401, &expired), Head::Expired);
         assert_eq!(judge(401, &challenge("Bearer error=\"insufficient_scope\"")), Head::Good);
         assert_eq!((judge(401, &HeaderMap::new()), judge(403, &expired)), (Head::Good, Head::Good));
+    }
+
+    /// By the files that were written from providers' documentation.
+    #[test]
+    fn documented_answers_are_understood() {
+        for documented in documented::all() {
+            let declared = &provider(&documented.name).entry.api;
+            for answer in &documented.api {
+                let (status, headers) = (StatusCode::from_u16(answer.status).expect("a status"), answer.headers());
+                let head = judge_head(declared, status, &headers, answer.past_expiry);
+                let body = answer.body.as_bytes();
+                let says = match head {
+                    Head::Expired => Says::Expired,
+                    Head::BodyTells if judge_body(declared, status, &headers, answer.past_expiry, body) => {
+                        Says::ExpiredByItsBody
+                    }
+                    Head::BodyTells | Head::Good => Says::Nothing,
+                };
+                assert_eq!(says, answer.says, "{}: {}", documented.name, answer.what);
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::target::{Target, has_encoded_slash};
 use super::tenant;
 use crate::catalogue::Api;
 use crate::catalogue::provider::{PathPrefix, PathSegment};
-use crate::model::connection::Captured;
+use crate::model::connection::{Captured, is_plain_segment};
 
 /// Why a path is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,13 +126,6 @@ pub fn means(segment: &str, name: &str, value: &str) -> bool {
     let decoded = percent_decode_str(segment).decode_utf8_lossy();
     let in_braces = decoded.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     decoded == "0" || decoded == name || in_braces == Some(name) || decoded == value
-}
-
-/// A value that is one path segment and nothing else, however it is read.
-fn is_plain_segment(value: &str) -> bool {
-    !value.is_empty()
-        && !value.bytes().all(|byte| byte == b'.')
-        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte))
 }
 
 #[cfg(test)]

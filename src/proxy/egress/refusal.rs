@@ -13,6 +13,7 @@ use super::target::TargetError;
 use crate::base::problem_details::ProblemDetails;
 use crate::model::connection::ConnectionKey;
 use crate::model::handle::HandleError;
+use crate::model::names::Label;
 use crate::vault::TokenError;
 
 /// Why a request does not go to the provider.
@@ -24,12 +25,19 @@ pub enum Refusal {
     Target(TargetError),
     /// The first path segment names no API.
     UnknownApi,
+    /// What stands behind the name of the API is no label.
+    BadLabel,
     /// Nobody is identified.
     Caller(CallerError),
     /// An access token in the query (RFC 6750 section 2.3).
     TokenInQuery,
     /// The path is not allowed.
     Policy(PolicyError),
+    /// The call needs a value that depends on a choice which the user has yet to make.
+    Unchosen {
+        /// The name of the value.
+        name: String,
+    },
     /// The headers cannot go out.
     Inject(InjectError),
     /// Where the handle is, or where the token goes, is not clear.
@@ -86,6 +94,7 @@ impl Refusal {
             Self::Method => "method-not-allowed",
             Self::Target(_) => "odd-request-target",
             Self::UnknownApi => "unknown-api",
+            Self::BadLabel => "bad-label",
             Self::Caller(CallerError::BadHost) => "bad-host",
             Self::Caller(CallerError::ForeignHost) => "foreign-host",
             Self::Caller(CallerError::Browser) => "browser-request",
@@ -94,6 +103,7 @@ impl Refusal {
             Self::Caller(CallerError::Handle(HandleError::Expired)) => "expired-handle",
             Self::Caller(CallerError::Handle(HandleError::Revoked)) => "revoked-handle",
             Self::Caller(CallerError::Handle(HandleError::OtherProvider)) => "handle-for-other-provider",
+            Self::Caller(CallerError::Handle(HandleError::OtherLabel)) => "handle-for-other-label",
             Self::Caller(CallerError::GrantOver) => "grant-over",
             Self::Caller(CallerError::ProviderNotPicked) => "provider-not-picked",
             Self::TokenInQuery => "token-in-query",
@@ -102,6 +112,7 @@ impl Refusal {
             Self::Policy(PolicyError::NotCaptured { .. }) => "tenant-unknown",
             Self::Policy(PolicyError::Denied { .. }) => "denied-by-policy",
             Self::Policy(PolicyError::EncodedSlash) => "encoded-slash",
+            Self::Unchosen { .. } => "choice-needed",
             Self::Inject(InjectError::OddHeaderName) => "odd-header-name",
             Self::Inject(InjectError::HandleWouldLeave) => "handle-would-leave",
             Self::Inject(InjectError::Header(_)) => "header-not-built",
@@ -137,10 +148,10 @@ impl Refusal {
     /// The problem to answer with, for a caller of `provider` and, where known, of this connection.
     pub fn problem(&self, provider: &str, key: Option<&ConnectionKey>) -> ProblemDetails {
         let connect = match key {
-            Some(key) => format!("connect it: `sidekey connect {} --subject {}`", key.provider, key.subject),
+            Some(key) => format!("connect it: `sidekey connect {}`", which(key)),
             None => "connect the subject".to_owned(),
         };
-        let whose = key.map_or_else(|| "the caller".to_owned(), |key| format!("subject {}", key.subject));
+        let whose = key.map_or_else(|| "the caller".to_owned(), whose);
         let handle =
             "issue a handle (`sidekey handle issue --subject S`) and use it where the provider's token would be";
         let (status, title, detail, next_step): (u16, &'static str, String, String) = match self {
@@ -160,7 +171,13 @@ impl Refusal {
                 404,
                 "Unknown API",
                 "The first path segment is not the name of a configured provider or of one of its enabled APIs.".into(),
-                "see [providers] in the configuration; base URLs look like http://127.0.0.1:8701/quickbooks".into(),
+                "see [providers] in the configuration; base URLs look like http://127.0.0.1:8701/NAME".into(),
+            ),
+            Self::BadLabel => (
+                400,
+                "Bad label",
+                "What stands behind the @ in the first path segment is not the label of a connection.".into(),
+                format!("write it like http://127.0.0.1:8701/NAME@LABEL; a label is {}", Label::EXPECTED),
             ),
             Self::Caller(CallerError::BadHost) => (
                 400,
@@ -200,6 +217,14 @@ impl Refusal {
                 "Handle for another provider",
                 format!("This handle does not reach {provider}."),
                 format!("issue one that does: `sidekey handle issue --subject S --provider {provider}`"),
+            ),
+            Self::Caller(CallerError::Handle(HandleError::OtherLabel)) => (
+                403,
+                "Handle for another label",
+                format!("This handle does not reach the connection with this label at {provider}."),
+                "leave the label out of the URL, or use a handle for it: `sidekey handle issue --subject S --label L`; what \
+                 an MCP server gets is for the labels in its [servers.NAME.labels]"
+                    .into(),
             ),
             Self::Caller(CallerError::GrantOver) => (
                 401,
@@ -250,6 +275,15 @@ impl Refusal {
                 "Encoded slash",
                 "An encoded slash (%2F) is not allowed in this path.".into(),
                 "see `encoded_slash_paths` in the provider's entry".into(),
+            ),
+            Self::Unchosen { name } => (
+                403,
+                "Choice needed",
+                format!("{whose} has connected {provider}, but not yet chosen for which {name}."),
+                match key {
+                    Some(key) => format!("choose one: `sidekey sites {}`", which(key)),
+                    None => "choose one".to_owned(),
+                },
             ),
             Self::Inject(InjectError::OddHeaderName) => (
                 400,
@@ -436,6 +470,7 @@ impl Refusal {
             self,
             Self::Token(TokenError::NotConnected | TokenError::NeedsReauth { .. })
                 | Self::Policy(PolicyError::NotCaptured { .. })
+                | Self::Unchosen { .. }
         )
     }
 
@@ -463,6 +498,21 @@ impl From<PlacementError> for Refusal {
     fn from(error: PlacementError) -> Self {
         Self::Placement(error)
     }
+}
+
+/// Whose connection it is, and which of several.
+fn whose(key: &ConnectionKey) -> String {
+    match key.label == Label::default() {
+        true => format!("subject {}", key.subject),
+        false => format!("subject {} (label {})", key.subject, key.label),
+    }
+}
+
+/// The connection as commands name it.
+fn which(key: &ConnectionKey) -> String {
+    let label = Some(&key.label).filter(|label| **label != Label::default());
+    let label = label.map(|label| format!(" --label {label}")).unwrap_or_default();
+    format!("{} --subject {}{label}", key.provider, key.subject)
 }
 
 /// Whole seconds, rounded up, and at least one.

@@ -9,6 +9,8 @@ use percent_encoding::percent_decode_str;
 
 use super::policy::{PolicyError, captured_value, means};
 use crate::catalogue::Api;
+use crate::catalogue::provider::Origin;
+use crate::catalogue::template::variables;
 use crate::model::connection::Captured;
 
 /// The query with the tenant filled in.
@@ -64,6 +66,18 @@ pub fn headers(
         filled.push((name.clone(), value));
     }
     Ok(filled)
+}
+
+/// Whether all is there that every call of the API needs, whatever its path: what the declared headers and the origin are made
+/// from. The error is the name of what is missing.
+pub fn needed(api: &Api, captured: &Captured) -> Result<(), String> {
+    let origin = match &api.origin {
+        Origin::Fixed(_) => None,
+        Origin::Captured { template, .. } => Some(template),
+    };
+    let templates = api.always.iter().map(|(_, value)| value).chain(origin).filter(|text| text.contains('{'));
+    let mut names = templates.flat_map(|text| variables(text));
+    names.find(|name| !captured.contains_key(name)).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Egress {
         };
         context.who = who.as_ref().ok().cloned();
         let (provider, key) = chosen(&emulated.providers, |provider| match &who {
-            Ok(who) => Who::at(who, &provider.name, now).map(|caller| caller.key),
+            Ok(who) => Who::at(who, &provider.name, address.label.as_ref(), now).map(|caller| caller.key),
             Err(error) => Err(*error),
         });
         let token = match &key {

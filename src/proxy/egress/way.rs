@@ -11,6 +11,7 @@ use super::route::Hosts;
 use super::target::{self, Target, TargetError};
 use crate::base::host_name;
 use crate::base::secret::Secret;
+use crate::model::names::Label;
 
 /// What a request names, and by which way.
 pub struct Address<'r> {
@@ -20,6 +21,8 @@ pub struct Address<'r> {
     pub target: Target<'r>,
     /// A handle that came along, but not in the place of a token.
     pub handle: Option<Secret>,
+    /// Which of several connections the base URL names (`/NAME@LABEL`).
+    pub label: Option<Label>,
 }
 
 /// A way to the egress listener.
@@ -65,7 +68,7 @@ fn intercepted<'r>(
         return Err(Refusal::Misdirected);
     }
     let target = target::parse(raw).map_err(Refusal::Target)?;
-    Ok(Address { way: Way::Host(name), target, handle: arrival.handle.clone() })
+    Ok(Address { way: Way::Host(name), target, handle: arrival.handle.clone(), label: None })
 }
 
 /// Absolute form (RFC 9112 section 3.2.2): the request of a client that has us as its proxy. `Host` must be there all the
@@ -93,10 +96,10 @@ fn proxied<'r>(request: &RequestHeader, absolute: &Absolute<'r>, hosts: &Hosts) 
         (Some(Credential::Handle(handle)), None) => Some(handle),
         (Some(_), _) => return Err(Refusal::ProxyCredential(CallerError::UnknownHandle)),
     };
-    Ok(Address { way: Way::Host(name), target, handle })
+    Ok(Address { way: Way::Host(name), target, handle, label: None })
 }
 
-/// `/quickbooks/...`, or with a handle `/~HANDLE/quickbooks/...`.
+/// `/NAME/...` or `/NAME@LABEL/...`, or with a handle `/~HANDLE/NAME/...`.
 fn base_url<'r>(request: &RequestHeader, raw: &'r [u8], own_hosts: &OwnHosts) -> Result<Address<'r>, Refusal> {
     own_hosts.check(&request.headers).map_err(Refusal::Caller)?;
     let mut target = target::parse(raw).map_err(Refusal::Target)?;
@@ -105,7 +108,19 @@ fn base_url<'r>(request: &RequestHeader, raw: &'r [u8], own_hosts: &OwnHosts) ->
     if handle.is_some() {
         target.segments.remove(0);
     }
-    Ok(Address { way: Way::BaseUrl, target, handle })
+    let label = match target.segments.first_mut() {
+        Some(first) => take_label(first)?,
+        None => None,
+    };
+    Ok(Address { way: Way::BaseUrl, target, handle, label })
+}
+
+/// Takes the label from the segment that names the API. Some clients encode the sign.
+fn take_label(segment: &mut &str) -> Result<Option<Label>, Refusal> {
+    let Some((api, label)) = segment.split_once('@').or_else(|| segment.split_once("%40")) else { return Ok(None) };
+    let label = label.parse().map_err(|_| Refusal::BadLabel)?;
+    *segment = api;
+    Ok(Some(label))
 }
 
 const DEFAULT_PORT: u16 = 443;
@@ -152,6 +167,21 @@ fn absolute(raw: &[u8]) -> Option<Result<Absolute<'_>, Refusal>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_stands_behind_the_name_of_an_api() {
+        let take = |segment: &'static str| {
+            let mut rest = segment;
+            take_label(&mut rest).map(|label| (rest, label.map(|label| label.to_string())))
+        };
+        assert_eq!(take("quickbooks"), Ok(("quickbooks", None)));
+        assert_eq!(take("quickbooks@branch-1"), Ok(("quickbooks", Some("branch-1".to_owned()))));
+        assert_eq!(take("quickbooks%40branch"), Ok(("quickbooks", Some("branch".to_owned()))));
+        for bad in ["quickbooks@", "quickbooks@a@b", "quickbooks@a%40b", "quickbooks@a%2fb", "quickbooks@ä", "@@"] {
+            assert_eq!(take(bad), Err(Refusal::BadLabel), "{bad}");
+        }
+        assert_eq!(take("@branch"), Ok(("", Some("branch".to_owned()))), "which is no API");
+    }
 
     #[test]
     fn an_absolute_target_is_taken_apart() {

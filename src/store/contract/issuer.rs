@@ -1,5 +1,6 @@
 //! What every store of the issuer must do.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
@@ -43,13 +44,14 @@ fn user(subject: &str) -> User {
 
 fn authorization(subject: &str) -> Authorization {
     Authorization {
+        labels: BTreeMap::new(),
         user: user(subject),
         client_id: "client".to_owned(),
         client_name: "Client".to_owned(),
         server: "notes".parse().expect("a name"),
         resource: "https://sidekey.example/notes/mcp".to_owned(),
         scopes: ScopeSet::from(["mcp".to_owned()]),
-        providers: ["notion".parse().expect("a name")].into(),
+        providers: ["notes".parse().expect("a name")].into(),
     }
 }
 
@@ -138,7 +140,7 @@ async fn visits_end_once(store: &impl IssuerStore) {
     let visit = Visit {
         id: "v1".to_owned(),
         request,
-        providers: ["notion".parse().expect("a name")].into(),
+        providers: ["notes".parse().expect("a name")].into(),
         user: None,
         browser_binding: [1; 32],
         notice: None,

@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 use super::{alternates, guard};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
-use crate::model::connection::{ConnectionKey, ConnectionState, RefreshTrouble};
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
 use crate::model::names::{ProviderName, Subject, TokenName};
-use crate::store::record::{Beginning, ConnectionRecord, Intent, RefreshFailure, RefreshedTokens};
+use crate::store::record::{Beginning, ConnectionRecord, Intent, Recapture, RefreshFailure, RefreshedTokens};
 use crate::store::seal::Sealed;
 
 pub fn connect(db: &mut Connection, tokens: &[ConnectionRecord], now: Timestamp) -> rusqlite::Result<()> {
@@ -33,10 +33,12 @@ pub fn connect(db: &mut Connection, tokens: &[ConnectionRecord], now: Timestamp)
 fn insert(db: &Connection, record: &ConnectionRecord) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO connections (
-           id, subject, provider, label, token, state, state_reason, captured, scopes, generation,
+           id, subject, provider, label, token, state, state_reason, captured, earlier_site, scopes, requested_scopes,
+           account, generation,
            access_token_sealed, access_expires_at, refresh_token_sealed, previous_refresh_token_sealed,
            refresh_token_since, refresh_expires_at, grant_expires_at, refresh_due_at, connected_at, refreshed_at)
-         VALUES (:id, :subject, :provider, :label, :token, :state, :state_reason, :captured, :scopes, :generation,
+         VALUES (:id, :subject, :provider, :label, :token, :state, :state_reason, :captured, :earlier_site, :scopes,
+           :requested_scopes, :account, :generation,
            :access_token, :access_expires_at, :refresh_token, :previous_refresh_token,
            :refresh_token_since, :refresh_expires_at, :grant_expires_at, :refresh_due_at, :connected_at, :refreshed_at)",
     )?
@@ -49,7 +51,10 @@ fn insert(db: &Connection, record: &ConnectionRecord) -> rusqlite::Result<()> {
         ":state": record.state.word(),
         ":state_reason": reason(&record.state),
         ":captured": json(&record.captured),
+        ":earlier_site": record.earlier_site.as_ref().map(json),
         ":scopes": record.scopes.as_ref().map(json),
+        ":requested_scopes": record.requested_scopes.as_ref().map(json),
+        ":account": record.account,
         ":generation": generation(record.generation),
         ":access_token": record.access_token.as_bytes(),
         ":access_expires_at": millis(record.access_expires_at),
@@ -72,6 +77,38 @@ pub fn by_key(db: &Connection, key: &ConnectionKey) -> rusqlite::Result<Option<C
     )?
     .query_row([key.subject.as_str(), key.provider.as_str(), key.label.as_str(), token_column(key)], record)
     .optional()
+}
+
+pub fn recapture(db: &mut Connection, key: &ConnectionKey, change: &Recapture) -> rusqlite::Result<Vec<String>> {
+    let transaction = db.transaction()?;
+    let ConnectionKey { subject, provider, label, .. } = key;
+    let of_key = "subject = ?1 AND provider = ?2 AND label = ?3 AND deleted_at IS NULL";
+    let sql = format!("SELECT id, token, captured FROM connections WHERE {of_key} ORDER BY token");
+    let row = |row: &Row<'_>| {
+        let captured: Captured = from_json(row, "captured")?.unwrap_or_default();
+        Ok((row.get::<_, String>("id")?, row.get::<_, String>("token")?, captured))
+    };
+    let tokens: Vec<_> = transaction
+        .prepare_cached(&sql)?
+        .query_map([subject.as_str(), provider.as_str(), label.as_str()], row)?
+        .collect::<Result<_, _>>()?;
+    let is_unchanged = tokens.first().is_some_and(|(id, token, captured)| {
+        let current = captured.iter().filter(|(name, _)| change.names.contains(*name));
+        *id == change.id && token.is_empty() && current.eq(&change.before)
+    });
+    if !is_unchanged {
+        return Ok(Vec::new());
+    }
+    let mut ids = Vec::new();
+    for (id, _, mut captured) in tokens {
+        captured.retain(|name, _| !change.names.contains(name));
+        captured.extend(change.values.clone());
+        let sql = "UPDATE connections SET captured = ?2, earlier_site = NULL WHERE id = ?1";
+        transaction.execute(sql, params![id, json(&captured)])?;
+        ids.push(id);
+    }
+    transaction.commit()?;
+    Ok(ids)
 }
 
 pub fn of_subject(db: &Connection, subject: Option<&Subject>) -> rusqlite::Result<Vec<ConnectionRecord>> {
@@ -298,7 +335,10 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ConnectionRecord> {
         key: token_key(row)?,
         state: state(row)?,
         captured: from_json(row, "captured")?.unwrap_or_default(),
+        earlier_site: from_json(row, "earlier_site")?,
         scopes: from_json(row, "scopes")?,
+        requested_scopes: from_json(row, "requested_scopes")?,
+        account: row.get("account")?,
         generation: u64::try_from(row.get::<_, i64>("generation")?).unwrap_or(0),
         access_token: Sealed::from_bytes(row.get("access_token_sealed")?),
         access_expires_at: time(row, "access_expires_at")?,

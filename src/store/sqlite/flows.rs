@@ -49,8 +49,9 @@ pub fn begin(db: &mut Connection, link: &Digest, record: &FlowRecord, now: Times
 pub fn put(db: &Connection, record: &FlowRecord) -> rusqlite::Result<()> {
     let flow = &record.flow;
     db.execute(
-        "INSERT INTO flows (id, subject, provider, label, browser_binding, verifier_sealed, continuation, expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO flows (id, subject, provider, label, browser_binding, verifier_sealed, continuation, requested_scopes,
+           expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             flow.id.0.as_slice(),
             flow.purpose.subject().map(|subject| subject.as_str()),
@@ -59,6 +60,7 @@ pub fn put(db: &Connection, record: &FlowRecord) -> rusqlite::Result<()> {
             flow.browser_binding.as_slice(),
             record.verifier.as_ref().map(Sealed::as_bytes),
             json(&flow.continuation),
+            json(&flow.requested_scopes),
             flow.expires_at.as_millis()
         ],
     )?;
@@ -97,6 +99,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<FlowRecord> {
         purpose,
         continuation: from_json(row, "continuation")?.unwrap_or(Continuation::Done),
         browser_binding: row.get("browser_binding")?,
+        requested_scopes: from_json(row, "requested_scopes")?.unwrap_or_default(),
         expires_at: expires_at(row)?,
     };
     Ok(FlowRecord { flow, verifier: row.get::<_, Option<Vec<u8>>>("verifier_sealed")?.map(Sealed::from_bytes) })

@@ -8,6 +8,7 @@ use super::connections::{from_json, json, millis, parsed, readable, time};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
 use crate::model::handle::HandleRecord;
+use crate::model::names::Label;
 
 pub fn put(db: &Connection, digest: &Digest, handle: &HandleRecord) -> rusqlite::Result<()> {
     db.execute(
@@ -18,7 +19,8 @@ pub fn put(db: &Connection, digest: &Digest, handle: &HandleRecord) -> rusqlite:
             digest.as_slice(),
             handle.subject.as_str(),
             handle.providers.as_ref().map(json),
-            handle.label.as_str(),
+            // Nothing stands for any.
+            handle.label.as_ref().map_or("", Label::as_str),
             handle.created_at.as_millis(),
             millis(handle.expires_at),
             handle.tunnels
@@ -47,12 +49,17 @@ pub fn sweep(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     db.execute("DELETE FROM handles WHERE expires_at < ?1", [long_over]).map(drop)
 }
 
+fn label(row: &Row<'_>) -> rusqlite::Result<Option<Label>> {
+    let is_any = row.get_ref("label")?.as_str()?.is_empty();
+    if is_any { Ok(None) } else { parsed(row, "label").map(Some) }
+}
+
 fn record(row: &Row<'_>) -> rusqlite::Result<(Digest, HandleRecord)> {
     let handle = HandleRecord {
         id: row.get("id")?,
         subject: parsed(row, "subject")?,
         providers: from_json(row, "providers")?,
-        label: parsed(row, "label")?,
+        label: label(row)?,
         tunnels: row.get("tunnels")?,
         created_at: time(row, "created_at")?.unwrap_or(Timestamp::from_millis(0)),
         expires_at: time(row, "expires_at")?,

@@ -11,7 +11,8 @@ use crate::model::handle::HandleRecord;
 use crate::model::names::{ProviderName, Subject};
 use crate::store::keyring::KeyId;
 use crate::store::record::{
-    Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, RefreshFailure, RefreshedTokens, RevocationRecord,
+    Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, Recapture, RefreshFailure, RefreshedTokens,
+    RevocationRecord,
 };
 use crate::store::reseal::{KeyUse, SealedPlace, SealedValue};
 use crate::store::seal::Sealed;
@@ -75,6 +76,10 @@ impl Store for SqliteStore {
 
     async fn connection(&self, key: ConnectionKey) -> Result<Option<ConnectionRecord>, StoreError> {
         self.run(move |db| connections::by_key(db, &key)).await
+    }
+
+    async fn recapture(&self, key: ConnectionKey, change: Recapture) -> Result<Vec<String>, StoreError> {
+        self.run(move |db| connections::recapture(db, &key, &change)).await
     }
 
     async fn connections(&self, subject: Option<Subject>) -> Result<Vec<ConnectionRecord>, StoreError> {

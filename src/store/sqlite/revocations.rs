@@ -3,11 +3,15 @@
 use rusqlite::{Connection, Row, params};
 
 use super::alternates;
-use super::connections::{readable, token_column, token_key};
+use super::connections::{from_json, readable, token_column, token_key};
 use crate::base::clock::Timestamp;
 use crate::model::connection::ConnectionKey;
 use crate::store::record::RevocationRecord;
 use crate::store::seal::Sealed;
+
+/// What a revocation is made of; a connection's row outlives it.
+const SELECT: &str = "SELECT revocations.*,
+    (SELECT captured FROM connections WHERE connections.id = revocations.connection_id) AS captured FROM revocations";
 
 pub fn disconnect(
     db: &mut Connection,
@@ -38,7 +42,7 @@ pub fn disconnect(
                  FROM connections WHERE id = ?3",
                 params![revocation, now.as_millis(), id],
             )?;
-            queued.push(transaction.query_row("SELECT * FROM revocations WHERE id = ?1", [revocation], record)?);
+            queued.push(transaction.query_row(&format!("{SELECT} WHERE id = ?1"), [revocation], record)?);
         }
         // The row stays for the history; what could still be used does not.
         transaction.execute(
@@ -76,7 +80,7 @@ pub fn put(db: &Connection, record: &RevocationRecord, now: Timestamp) -> rusqli
 }
 
 pub fn due(db: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<RevocationRecord>> {
-    let mut statement = db.prepare("SELECT * FROM revocations WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?;
+    let mut statement = db.prepare(&format!("{SELECT} WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2"))?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let records = statement.query_map(params![now.as_millis(), limit], record)?;
     readable(records)
@@ -96,6 +100,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RevocationRecord> {
         id: row.get("id")?,
         key: token_key(row)?,
         connection_id: row.get("connection_id")?,
+        captured: from_json(row, "captured")?.unwrap_or_default(),
         generation: u64::try_from(row.get::<_, i64>("generation")?).unwrap_or(0),
         access_token: Sealed::from_bytes(row.get("access_token_sealed")?),
         refresh_token: row.get::<_, Option<Vec<u8>>>("refresh_token_sealed")?.map(Sealed::from_bytes),

@@ -7,12 +7,14 @@ use rusqlite::{Connection, OpenFlags};
 use crate::store::StoreError;
 
 /// One step each; never changed once released, only added to. The position of a step is the schema version after it.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001_connections.sql"),
     include_str!("migrations/0002_issuer.sql"),
     include_str!("migrations/0003_revocations.sql"),
     include_str!("migrations/0004_recovery.sql"),
     include_str!("migrations/0005_tunnels.sql"),
+    include_str!("migrations/0006_scopes.sql"),
+    include_str!("migrations/0007_accounts.sql"),
 ];
 
 /// Opens the file, which must be there: write-ahead log, every commit synced to disk, foreign keys checked.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::record::{Intent, RefreshedTokens};
+use crate::telemetry::health::Health;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -264,7 +265,7 @@ async fn the_absolute_end_of_a_grant_is_announced_once_and_in_time() {
     bench.connect_instead(|record| ConnectionRecord { grant_expires_at: Some(ends_at), ..record }).await;
     let announced = |times: &str| {
         let line = format!("sidekey_grant_ends_announced_total{{provider=\"quickbooks\"}} {times}");
-        bench.vault.parts.metrics.render().contains(&line)
+        bench.vault.parts.metrics.render(&Health::default()).contains(&line)
     };
     bench.work_until(Duration::from_secs(60), || announced("1")).await;
     let when = bench.clock.now().since(NOW);

@@ -174,13 +174,17 @@ fn other_grants_get_an_error_that_says_how_to_connect() {
         let connect = format!("sidekey connect {name} --subject alice");
         let nobody = Whose::NotConnected(&alice);
         let ended_code = if name == "slack" { "invalid_refresh_token" } else { "invalid_grant" };
+        let described = |body: &Value| {
+            let place = &provider.entry.token.response.error_description;
+            body.pointer(place).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         let (body, _) = refused("grant_type=authorization_code&code=abc", nobody);
         assert_eq!(body["error"], ended_code, "{name}");
-        assert!(body["error_description"].as_str().is_some_and(|text| text.contains(&connect)), "{body}");
+        assert!(described(&body).contains(&connect), "{body}");
         for other in ["client_credentials", "password", "urn:ietf:params:oauth:grant-type:device_code"] {
             let (body, _) = refused(&format!("grant_type={other}"), nobody);
             assert_eq!(body["error"], "unsupported_grant_type", "{name} {other}");
-            assert!(body["error_description"].as_str().is_some_and(|text| text.contains(&connect)), "{body}");
+            assert!(described(&body).contains(&connect), "{body}");
         }
         assert_eq!(refused("", nobody).0["error"], "invalid_request", "{name}");
         assert_eq!(refused("grant_type=refresh_token", nobody).0["error"], "invalid_request", "{name}");
@@ -198,7 +202,7 @@ fn other_grants_get_an_error_that_says_how_to_connect() {
         }
         let (body, verdict) = refused(&handle, nobody);
         assert_eq!((&body["error"], verdict), (&json!(ended_code), ended), "{name}");
-        assert!(body["error_description"].as_str().is_some_and(|text| text.contains(&connect)), "{body}");
+        assert!(described(&body).contains(&connect), "{body}");
     }
 }
 
@@ -209,7 +213,7 @@ fn a_revocation_succeeds_in_the_providers_way() {
         let provider = provider(name);
         let request = Request { endpoint: Endpoint::Revoke, headers: &none, query: None, body: b"" };
         let answer = answer(&provider, &request, &Whose::Unknown(CallerError::UnknownHandle), now());
-        let declared = provider.entry.revoke.as_ref().expect("every bundled provider has one");
+        let Some(declared) = provider.entry.revoke.as_ref() else { continue };
         assert!(declared.ok_status.contains(&answer.status), "{name}");
         assert_eq!(answer.body.is_empty(), answer.status == 204, "{name}");
         if let Some(ok) = &declared.ok {

@@ -1,0 +1,64 @@
+//! `sidekey sites PROVIDER --subject S [--choose ID]`
+
+use clap::Args;
+use http::Method;
+use serde_json::Value;
+
+use super::{CliError, ConfigArgument, admin_client, say};
+use crate::model::names::{Label, ProviderName, Subject};
+use crate::portal::admin::{ChooseRequest, SitesQuery};
+
+/// Arguments of `sites`.
+#[derive(Args)]
+pub struct Arguments {
+    /// At which provider.
+    provider: ProviderName,
+    /// Whose connection.
+    #[arg(long, alias = "user")]
+    subject: Subject,
+    /// Which of several connections.
+    #[arg(long, default_value = "default")]
+    label: Label,
+    /// Have the connection be for this one from now on.
+    #[arg(long, value_name = "ID")]
+    choose: Option<String>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+/// Shows what a connection may be for, or chooses.
+pub fn run(arguments: &Arguments) -> Result<(), CliError> {
+    let Arguments { provider, subject, label, .. } = arguments;
+    let (subject, provider, label) = (subject.clone(), provider.clone(), label.clone());
+    let config = &arguments.config.config;
+    let answer = match arguments.choose.clone() {
+        Some(site) => {
+            let request = ChooseRequest { subject, provider, label, site };
+            admin_client::ask(config, Method::POST, "/v1/sites", Some(&request))?
+        }
+        None => {
+            let query = SitesQuery { subject, provider, label };
+            let query = serde_urlencoded::to_string(query).unwrap_or_default();
+            admin_client::ask(config, Method::GET, &format!("/v1/sites?{query}"), None::<&()>)?
+        }
+    };
+    if arguments.json {
+        say(&answer.to_string());
+        return Ok(());
+    }
+    match answer["sites"].as_array() {
+        None => say(&line(&answer)),
+        Some(sites) if sites.is_empty() => say("this account has none"),
+        Some(sites) => sites.iter().for_each(|site| say(&line(site))),
+    }
+    Ok(())
+}
+
+fn line(site: &Value) -> String {
+    let text = |key: &str| site[key].as_str().unwrap_or("-");
+    let chosen = if site["chosen"] == true { "  chosen" } else { "" };
+    format!("{}  {}{chosen}", text("id"), text("name"))
+}
