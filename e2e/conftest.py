@@ -14,10 +14,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from playwright.sync_api import Browser as Chromium
 
 from fronts import DOCUMENT_FILES, notion_front
 from harness import oidc_provider
 from harness.browser import Browser
+from harness.chromium import chromium
 from harness.leaks import assert_no_secrets_in_files
 from harness.mcp_http_server import McpHttpServer
 from harness.oidc_provider import OidcProvider
@@ -26,6 +28,7 @@ from harness.program import Program
 from harness.sdk_client import Identity, SdkClient, Setup, StartClient
 from harness.sidekey import Addresses, Registration, Sidekey, StartSidekey
 from harness.simulator import Hosts, Simulator
+from harness.site import Site
 from harness.toml import Tables, merged
 from harness.user import REDIRECT_URI, User
 from servers import shared_notion_server
@@ -55,6 +58,19 @@ def simulator(running_simulator: Simulator) -> Simulator:
 def browser() -> Iterator[Browser]:
     with Browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def running_chromium() -> Iterator[Chromium]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Where a client waits for its users to come back."""
+    with Site() as site:
+        yield site
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A real browser goes through the visit by which a user lets an MCP client in.
 
 The client is one that lies: its name is an attempt to be more than text. Pictures of the pages are kept in
-`target/e2e-screenshots`.
+`target/screenshots`.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from harness.bare_client import BareClient
-from harness.chromium import Window, chromium
+from harness.chromium import Window
 from harness.mcp_http_server import McpHttpServer
 from harness.sidekey import Sidekey, StartSidekey
 from harness.simulator import Simulator
@@ -26,23 +26,10 @@ DENY = "[name=decision][value=deny]"
 OTHER_ACCOUNT = "[name=decision][value=other_account]"
 
 
-@pytest.fixture(scope="module")
-def running_chromium() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def window(running_chromium: Browser) -> Iterator[Window]:
     with closing(Window(running_chromium)) as window:
         yield window
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """Where the client waits for its users to come back."""
-    with Site() as site:
-        yield site
 
 
 @pytest.fixture

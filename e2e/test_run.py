@@ -88,6 +88,32 @@ def test_quickbooks_through_its_own_libraries(
     assert all(call.request.startswith(f"GET /v3/company/{REALM}/") for call in calls), calls
 
 
+def test_libraries_that_companies_publish(
+    sidekey_at_companies: StartSidekey, simulator: Simulator, stage: Stage, tmp_path: Path
+) -> None:
+    """Two grants, two companies, and a program that has no token for either."""
+    sidekey = sidekey_at_companies("spotify", "todoist")
+    program = ["node", stage.packages / "libraries.mjs"]
+    with ConfinedServer(sidekey, stage, tmp_path / "log", command=program) as server:
+        assert server.call("spotify_profile")["display_name"] == "alice"
+        assert server.call("spotify_rename_playlist", {"playlist": "37i9dQ", "name": "Größe"}) == "renamed"
+        simulator.expire("spotify")
+        assert server.call("spotify_profile")["id"] == "alice", "another token was got meanwhile"
+        assert server.call("todoist_projects") == {"results": [], "nextCursor": None}
+        assert server.call("todoist_close_task", {"task": "6X7rM8997g3RQmvh"}) is True
+        assert_nothing_leaked(server, sidekey, simulator)
+    requests = {
+        "spotify": ["GET /v1/me", "PUT /v1/playlists/37i9dQ", "GET /v1/me"],
+        "todoist": ["GET /api/v1/projects", "POST /api/v1/tasks/6X7rM8997g3RQmvh/close"],
+    }
+    for company, expected in requests.items():
+        calls = simulator.accepted_calls(company)[-len(expected) :]
+        assert [call.request for call in calls] == expected
+        [grant] = simulator.grants(company)
+        assert calls[-1].token_id == newest_token(grant)["id"]
+        assert {call["user"] for call in simulator.calls(company)[-len(expected) :]} == {"alice"}
+
+
 def test_npx_installs_a_server_and_it_works(
     sidekey_at_companies: StartSidekey, simulator: Simulator, stage: Stage, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod backoff;
 pub mod clock;
+pub mod colour;
 pub mod digest;
 pub mod dns;
 pub mod duration;

@@ -3,6 +3,7 @@
 
 pub mod access_policy;
 pub mod authorization;
+pub mod branding;
 pub mod client;
 pub mod connection;
 pub mod continuation;

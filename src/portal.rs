@@ -6,12 +6,18 @@
 mod account;
 pub mod admin;
 mod authorize;
+mod branding;
 mod callback;
 mod connect;
+mod connected;
+mod connections;
 mod cookies;
 mod cors;
+mod explain;
 mod headers;
+mod icons;
 pub mod limited;
+mod notice;
 mod oauth;
 mod pages;
 pub mod probes;
@@ -35,8 +41,13 @@ use crate::dance::Dance;
 use crate::issuer::Issuer;
 use crate::issuer::limits::Limits;
 use crate::model::authorization::User;
+use crate::model::branding::Branding;
 use crate::model::names::ProviderName;
-use crate::vault::{Standing, Vault};
+use crate::model::server::McpServer;
+use crate::store::{Store, StoreError};
+use crate::vault::Vault;
+
+pub use notice::Seals;
 
 /// What the pages for browsers and the issuer's endpoints need.
 #[derive(Clone)]
@@ -53,18 +64,41 @@ pub struct PublicState {
     pub clock: Arc<dyn Clock>,
     /// Where browsers reach us.
     pub public_url: Arc<SafeUrl>,
+    /// What is known of connections.
+    pub store: Arc<dyn Store>,
+    /// Signs what goes through cookies.
+    pub seals: Arc<Seals>,
+    /// What the pages look like.
+    pub branding: Arc<Branding>,
 }
 
 impl PublicState {
     /// Which of the providers the user has yet to connect, or to connect again.
-    async fn missing(&self, user: &User, providers: &BTreeSet<ProviderName>) -> Vec<ProviderName> {
+    async fn missing(
+        &self,
+        user: &User,
+        server: &McpServer,
+        providers: &BTreeSet<ProviderName>,
+    ) -> Result<Vec<ProviderName>, StoreError> {
         let mut missing = Vec::new();
         for name in providers {
-            if self.vault.standing(&visit::key(user, name)).await != Standing::Usable {
+            let key = visit::key_for(server, user, name);
+            let is_connected = self.vault.standing(&key).await.is_connected();
+            if !is_connected || connections::lacks_something(self, &key, server.apis.get(name)).await? {
                 missing.push(name.clone());
             }
         }
-        missing
+        Ok(missing)
+    }
+
+    /// The APIs that the MCP servers use at a provider; `None` for all that are enabled.
+    fn apis_of_servers(&self, provider: &ProviderName) -> Option<BTreeSet<String>> {
+        let servers = self.issuer.settings().servers.values().filter(|server| server.providers.contains(provider));
+        let mut named = BTreeSet::new();
+        for server in servers {
+            named.extend(server.apis.get(provider)?.iter().cloned());
+        }
+        Some(named)
     }
 
     /// The providers that users of MCP clients deal with.
@@ -80,13 +114,17 @@ pub fn public(state: PublicState) -> Router {
     Router::new()
         .route("/connect/{token}", get(connect::page).post(connect::begin))
         .route("/callback/{provider}", get(callback::callback).fallback(callback::other_method))
-        .route("/connected/{provider}", get(callback::connected))
-        .route(pages::STYLESHEET_PATH, get(pages::stylesheet))
+        .route("/connected/{provider}", get(connected::page))
+        .route("/connected/{provider}/again", post(connected::again))
+        .route("/connected/{provider}/choose", get(connected::choose_page).post(connected::choose))
+        .route(branding::STYLESHEET_PATH, get(branding::stylesheet))
+        .route(branding::LOGO_PATH, get(branding::logo))
         .merge(for_users())
         .merge(for_programs())
         .fallback(|| async { pages::not_found() })
         .method_not_allowed_fallback(not_like_that)
         .layer(axum::middleware::from_fn(headers::secure))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&state.branding), branding::dress))
         .with_state(state)
 }
 
@@ -102,13 +140,15 @@ fn for_users() -> Router<PublicState> {
         .route("/oauth/authorize", authorize())
         .route("/visit/{id}", get(visit::page))
         .route("/visit/{id}/connect/{provider}", get(visit::connect))
+        .route("/visit/{id}/choose/{provider}", get(visit::choose_page).post(visit::choose))
         .route("/visit/{id}/finish", post(visit::finish))
         .route("/visit/{id}/cancel", post(visit::cancel))
         .route("/account", get(account::page))
         .route("/account/sign-in", post(account::sign_in))
         .route("/account/sign-out", post(account::sign_out))
         .route("/account/connect/{provider}", get(account::connect_page).post(account::connect))
-        .route("/account/disconnect/{provider}", post(account::disconnect))
+        .route("/account/choose/{provider}", get(account::choose_page).post(account::choose))
+        .route("/account/disconnect/{provider}", get(account::disconnect_page).post(account::disconnect))
         .route("/account/grants/{id}/revoke", post(account::revoke))
         .layer(axum::middleware::from_fn(looking_is_not_asking))
 }

@@ -93,7 +93,7 @@ class Browser:
                     return target
                 site = _site(here, target)
                 response = self._request("GET", target, site)
-            elif seen.forms:
+            elif seen.forms and not _is_over(here):
                 site = "same-origin"
                 response = self._submit(response, self._form_for_person(seen.forms))
             else:
@@ -143,6 +143,11 @@ def _is_connect(link: str) -> bool:
     """Whether a link on Sidekey's page for a visit leads to a provider."""
     path = httpx2.URL(link).path
     return path.startswith("/visit/") and "/connect/" in path
+
+
+def _is_over(page: str) -> bool:
+    """Whether this is where a connect link has led to. What is offered there is no step of the dance."""
+    return httpx2.URL(page).path.startswith("/connected/")
 
 
 def _site(here: str, there: str) -> str:

@@ -26,6 +26,8 @@ SIGN_IN_PAGES = {
     "https://login.microsoftonline.com/common/oauth2/v2.0/authorize": "/microsoft/authorize",
     "https://api.notion.com/v1/oauth/authorize": "/notion/authorize",
     "https://slack.com/oauth/v2/authorize": "/slack/authorize",
+    "https://accounts.spotify.com/authorize": "/spotify/authorize",
+    "https://todoist.com/oauth/authorize": "/todoist/authorize",
     "https://appcenter.intuit.com/connect/oauth2": "/quickbooks/authorize",
 }
 

@@ -53,6 +53,8 @@ pub struct ConfigFile {
     pub servers: BTreeMap<String, ServerTable>,
     /// How often the public listener may be used.
     pub limits: LimitsTable,
+    /// What the pages for users look like.
+    pub portal: PortalTable,
 }
 
 /// `[public]`
@@ -293,6 +295,9 @@ pub struct ProviderTable {
     pub handle_prefix: Option<String>,
     /// What callers may do there; default: call the entry's API hosts and paths.
     pub policy: Option<PolicyTable>,
+    /// Use the entry although nobody has read in a source where it sends tokens (`trust.recall` says so).
+    #[serde(default)]
+    pub accept_unverified: bool,
     /// Values for the entry's inputs, such as the host of a self-managed instance.
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
@@ -464,9 +469,15 @@ pub struct ServerTable {
     /// The providers that its tools use; the user picks from them.
     #[serde(default)]
     pub providers: Vec<String>,
+    /// The APIs that its tools use, by provider; default: those that are enabled there. Users are asked for these and no others.
+    #[serde(default)]
+    pub apis: BTreeMap<String, Vec<String>>,
     /// Those of them without which it is of no use: when one ends for good, the client must authorize again.
     #[serde(default)]
     pub required: Vec<String>,
+    /// Which of several connections of the user it uses, by provider; default: the one with the label `default`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// What every request needs, and what a client gets that asks for no scope.
     #[serde(default = "default_scopes")]
     pub scopes: Vec<String>,
@@ -512,6 +523,18 @@ pub enum HandleScheme {
     Bearer,
     /// The handle alone.
     Raw,
+}
+
+/// `[portal]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PortalTable {
+    /// What users know this place by; default: `Sidekey`.
+    pub name: Option<String>,
+    /// A picture beside the name: a PNG or SVG file of at most 256 KiB.
+    pub logo: Option<PathBuf>,
+    /// The colour of buttons and links, such as `#1a5fb4`. It must be readable on a light page; dark pages get a lighter one.
+    pub accent: Option<String>,
 }
 
 /// `[limits]`

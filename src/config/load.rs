@@ -3,6 +3,7 @@
 mod front;
 mod outbound;
 mod policy;
+mod portal;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use crate::base::toml_schema::{Completeness, check, schema_of};
 use crate::catalogue::load::SelectError;
 use crate::catalogue::provider::Choice;
 use crate::catalogue::recipe::Recipes;
-use crate::catalogue::{Catalogue, Client, Provider, Selection};
+use crate::catalogue::{Catalogue, Client, Provider, Selection, unverified};
 use crate::config::file::{Addresses, ConfigFile, ProviderTable, TimeoutsTable};
 use crate::config::secret_ref::SecretRef;
 use crate::config::settings::{Egress, Public, Settings, Timeouts, Tls};
@@ -111,6 +112,7 @@ impl Loader<'_> {
         let providers = self.providers(file, public_url.as_ref());
         let issuer = self.issuer(file, public_url.as_ref(), &providers);
         self.recipes(file);
+        let branding = self.branding(&file.portal);
         let networks = |networks: &[Network]| networks.iter().map(|network| network.0).collect();
         let document_networks = networks(&file.issuer.client_documents.allow_networks);
         let trusted_proxies = networks(&file.public.trusted_proxies);
@@ -141,6 +143,7 @@ impl Loader<'_> {
             providers,
             issuer: issuer?,
             document_networks,
+            branding: branding?,
             rates: Rates {
                 failures_per_address: file.limits.failures_per_address,
                 registrations_per_address: file.limits.registrations_per_address,
@@ -328,8 +331,21 @@ impl Loader<'_> {
         let mut provider = Provider::new(name, entry, client, redirect_uri, &choice)
             .map_err(|(key, message)| self.problem(&format!("{path}.{key}"), message))
             .ok()?;
+        if !table.accept_unverified {
+            self.unverified(&path, entry_name, &provider);
+        }
         provider.policy = table.policy.as_ref().map(|rules| self.policy(&format!("{path}.policy"), rules, &provider));
         Some(provider)
+    }
+
+    /// Tokens go only where somebody has looked, or where the operator says so.
+    fn unverified(&mut self, path: &str, entry: &str, provider: &Provider) {
+        let enabled = provider.apis.iter().map(|api| api.name.as_str());
+        for (key, value) in unverified(&provider.entry, enabled) {
+            let message = format!("the entry {entry:?} has its {key} ({value}) from memory: no source was read for it");
+            let hint = "compare it with the provider's documentation, then set `accept_unverified = true` here";
+            self.problems.push(self.document.key_problem(path, message).with_hint(hint));
+        }
     }
 
     /// The server has no use for recipes, but whoever checks or starts it wants to know.

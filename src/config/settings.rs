@@ -13,6 +13,7 @@ use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::config::file::{LogFormat, LogLevel};
+use crate::model::branding::Branding;
 use crate::model::issuer_settings::{IssuerSettings, Rates};
 use crate::model::names::{ProviderName, Subject};
 use crate::model::token_set::RefreshAhead;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub document_networks: Vec<IpNet>,
     /// How often the public listener may be used.
     pub rates: Rates,
+    /// What the pages for users look like.
+    pub branding: Branding,
 }
 
 impl Settings {

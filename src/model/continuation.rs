@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::authorization::VisitId;
-use crate::model::names::ProviderName;
+use crate::model::names::{Label, ProviderName};
 
 /// Where a browser goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,6 @@ pub enum Continuation {
     Visit(VisitId),
     /// The user's own page.
     Account,
-    /// The page that connects a provider: the user had to sign in first.
-    Connect(ProviderName),
+    /// The page that connects a provider, under this label: the user had to sign in first.
+    Connect(ProviderName, Label),
 }

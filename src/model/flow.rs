@@ -13,6 +13,8 @@ use crate::model::names::{Label, ProviderName, Subject};
 
 /// How long a connect link waits to be opened, and a browser may take at the provider.
 pub const LIFETIME: Duration = Duration::from_secs(600);
+/// How long after it left a browser is led back to where it was, too late as it may be for what it brings.
+pub const RETURN_LIFETIME: Duration = Duration::from_secs(900);
 
 /// A one-time link that lets its holder connect one subject to one provider.
 #[derive(Clone, Debug)]
@@ -38,6 +40,14 @@ impl Purpose {
         match self {
             Self::Connect(key) => &key.provider,
             Self::SignIn(provider) => provider,
+        }
+    }
+
+    /// The connection, where it is known whose it will be.
+    pub fn connection(&self) -> Option<&ConnectionKey> {
+        match self {
+            Self::Connect(key) => Some(key),
+            Self::SignIn(_) => None,
         }
     }
 
@@ -69,6 +79,8 @@ pub struct Flow {
     pub continuation: Continuation,
     /// SHA-256 of the cookie that the browser got at the start.
     pub browser_binding: Digest,
+    /// The scopes that the provider was asked for.
+    pub requested_scopes: Vec<String>,
     /// After this it is refused.
     pub expires_at: Timestamp,
 }
@@ -89,8 +101,8 @@ impl std::fmt::Display for FlowId {
 pub enum StateError {
     /// Not one that this Sidekey made.
     Forged,
-    /// Made more than ten minutes ago.
-    Expired,
+    /// Made for this flow, but more than ten minutes ago.
+    Expired(FlowId),
 }
 
 const VERSION: u8 = 1;
@@ -117,7 +129,7 @@ pub fn verify_state(key: &SigningKey, state: &str, now: Timestamp) -> Result<Flo
     let id: [u8; 16] = signed[1..17].try_into().map_err(|_| StateError::Forged)?;
     let issued_at: [u8; 8] = signed[17..].try_into().map_err(|_| StateError::Forged)?;
     let issued_at = Timestamp::from_millis(i64::from_be_bytes(issued_at));
-    if now >= issued_at.plus(LIFETIME) { Err(StateError::Expired) } else { Ok(FlowId(id)) }
+    if now >= issued_at.plus(LIFETIME) { Err(StateError::Expired(FlowId(id))) } else { Ok(FlowId(id)) }
 }
 
 #[cfg(test)]
@@ -137,7 +149,7 @@ mod tests {
         let state = sign_state(&key(1), ID, NOW);
         assert_eq!(verify_state(&key(1), &state, NOW), Ok(ID));
         assert_eq!(verify_state(&key(1), &state, NOW.plus(LIFETIME - Duration::from_millis(1))), Ok(ID));
-        assert_eq!(verify_state(&key(1), &state, NOW.plus(LIFETIME)), Err(StateError::Expired));
+        assert_eq!(verify_state(&key(1), &state, NOW.plus(LIFETIME)), Err(StateError::Expired(ID)));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use tracing::error;
 use super::cookies::{cookie, is_from_our_page, set_cookie};
 use super::limited::{From, too_many_page};
 use super::session;
-use super::{PublicState, pages};
+use super::{PublicState, connections, pages};
+use crate::catalogue::Provider;
 use crate::issuer::authorize::{AuthorizeError, PageError};
 use crate::issuer::consent::{self, ConsentError, Shown};
 use crate::issuer::parameters::Parameters;
@@ -21,9 +22,11 @@ use crate::issuer::visit::{self, VisitError};
 use crate::issuer::{ClientError, DocumentError};
 use crate::model::authorization::{AuthorizationRequest, User};
 use crate::model::client::ClientKind;
+use crate::model::connection::HeldScopes;
 use crate::model::names::ProviderName;
 use crate::model::redirect_uri::Destination;
 use crate::model::server::McpServer;
+use crate::oauth::scopes::{self, ApiStanding};
 use crate::store::StoreError;
 
 /// `GET /authorize`
@@ -75,7 +78,8 @@ async fn approved_before(
     silent: bool,
 ) -> Result<Option<Response>, VisitError> {
     let Some(providers) = state.issuer.approved_before(request, user).await? else { return Ok(None) };
-    if state.missing(user, &providers).await.is_empty() {
+    let Some(server) = state.issuer.server(&request.server) else { return Ok(None) };
+    if state.missing(user, server, &providers).await?.is_empty() {
         let url = state.issuer.answer_at_once(request, providers, user.clone()).await?;
         return Ok(Some(redirect(&url)));
     }
@@ -171,14 +175,28 @@ fn what_it_gets(state: &PublicState, request: &AuthorizationRequest, server: &Mc
                         }
                         span {
                             strong { (provider.entry.display_name) }
+                            @if let Some(label) = server.labels.get(name) { ": " (label) }
                             @if server.required.contains(name) { " (required)" }
-                            @if !provider.scopes.is_empty() { br; small { (provider.scopes.join(", ")) } }
+                            @if let Some(apis) = apis_shown(provider, server) { br; small { (apis) } }
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// What the server uses of a provider, where there is more than one thing to use.
+fn apis_shown(provider: &Provider, server: &McpServer) -> Option<String> {
+    let is_used = |name: &String| server.apis.get(&provider.name).is_none_or(|apis| apis.contains(name));
+    let used: Vec<String> = provider.apis.iter().map(|api| api.name.clone()).filter(is_used).collect();
+    let chips = connections::chips(provider, &used, |_| ApiStanding::Unknown);
+    let names: Vec<String> = chips.into_iter().map(|chip| chip.name).collect();
+    if names.as_slice() != [provider.entry.display_name.as_str()] && !names.is_empty() {
+        return Some(names.join(", "));
+    }
+    let scopes = scopes::to_ask(provider, server.apis.get(&provider.name), HeldScopes::default());
+    (!scopes.is_empty()).then(|| scopes.join(", "))
 }
 
 fn whose_it_is(state: &PublicState, user: Option<&User>) -> Markup {

@@ -8,11 +8,12 @@ use maud::html;
 use tracing::error;
 
 use super::cookies::{is_from_our_page, set_cookie};
-use super::{PublicState, headers, pages};
+use super::{PublicState, branding, connected, headers, icons, pages};
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::dance::{BeginError, Begun};
-use crate::model::flow::LIFETIME;
+use crate::model::flow::RETURN_LIFETIME;
+use crate::model::names::Label;
 
 /// `GET /connect/{token}`
 pub async fn page(State(state): State<PublicState>, Path(token): Path<String>) -> Response {
@@ -25,10 +26,14 @@ pub async fn page(State(state): State<PublicState>, Path(token): Path<String>) -
     };
     let name = &provider.entry.display_name;
     let content = html! {
-        p { "You are about to sign in at " (name) " and to let Sidekey use your account there on behalf of:" }
+        div.card-head {
+            (icons::tile(name))
+            p { "You are about to sign in at " (name) " and to let " (branding::current().name) " use your account there on behalf of:" }
+        }
         dl {
             dt { "Subject" } dd { (link.key.subject) }
             dt { "Provider" } dd { (name) }
+            @if link.key.label != Label::default() { dt { "Label" } dd { (link.key.label) } }
             @if !provider.scopes.is_empty() {
                 dt { "Access" } dd { (provider.scopes.join(", ")) }
             }
@@ -53,8 +58,18 @@ pub async fn begin(State(state): State<PublicState>, Path(token): Path<String>, 
             "Open the link itself, and continue from there.",
         );
     }
-    match state.dance.begin(&Secret::new(token)).await {
-        Ok(begun) => to_provider(&begun, &state.public_url),
+    let token = Secret::new(token);
+    let begun = async {
+        let key = state.dance.link(&token).await?.key;
+        Ok((state.dance.begin(&token).await?, key))
+    };
+    match begun.await {
+        Ok((begun, key)) => {
+            let mut response = to_provider(&begun, &state.public_url);
+            // Who has used up the link may go on where it has led, in this browser, for a quarter of an hour.
+            response.headers_mut().append(SET_COOKIE, connected::ticket(&state, &key));
+            response
+        }
         Err(error) => begin_error(&error),
     }
 }
@@ -68,7 +83,7 @@ pub fn to_provider(begun: &Begun, public_url: &SafeUrl) -> Response {
 
 /// The cookie that binds a flow to this browser.
 pub fn flow_cookie(begun: &Begun, public_url: &SafeUrl) -> HeaderValue {
-    set_cookie(&begun.cookie_name, begun.cookie_value.expose(), LIFETIME.as_secs(), public_url.is_https())
+    set_cookie(&begun.cookie_name, begun.cookie_value.expose(), RETURN_LIFETIME.as_secs(), public_url.is_https())
 }
 
 /// Why a dance does not begin.

@@ -9,6 +9,8 @@ use axum::http::header::{
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::branding;
+
 /// A page without forms.
 const POLICY: &str =
     "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -16,10 +18,18 @@ const POLICY: &str =
 /// Adds the headers; a page may have set a policy of its own.
 pub async fn secure(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    // Only where there is a picture of the operator's may pages load one.
+    let with_logo = branding::current().logo.is_some();
     let headers = response.headers_mut();
     // What says something about these itself knows better.
     for (name, value) in [(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, "no-store")] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if with_logo && let Some(policy) = headers.get(CONTENT_SECURITY_POLICY).and_then(|policy| policy.to_str().ok()) {
+        let policy = policy.replace("style-src 'self';", "style-src 'self'; img-src 'self';");
+        if let Ok(policy) = HeaderValue::from_str(&policy) {
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
+        }
     }
     let fixed = [
         (REFERRER_POLICY, "no-referrer"),

@@ -5,42 +5,25 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
+use super::branding::{LOGO_PATH, STYLESHEET_PATH, current};
 use super::headers;
-
-/// Where the stylesheet is.
-pub const STYLESHEET_PATH: &str = "/assets/sidekey.css";
-
-/// The stylesheet: light and dark, phone to desktop.
-pub async fn stylesheet() -> Response {
-    ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("pages/sidekey.css")).into_response()
-}
 
 /// A page with a heading and some text.
 pub fn page(status: StatusCode, title: &str, content: Markup) -> Response {
-    let markup = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="robots" content="noindex";
-                title { (title) " · Sidekey" }
-                link rel="stylesheet" href=(STYLESHEET_PATH);
-            }
-            body {
-                main {
-                    h1 { (title) }
-                    (content)
-                }
-            }
-        }
-    };
-    (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], markup.into_string()).into_response()
+    whole(status, title, None, &html! { main { h1 { (title) } (content) } })
 }
 
 /// A page with forms that lead to pages of our own.
 pub fn page_with_form(status: StatusCode, title: &str, content: Markup) -> Response {
-    let mut response = page(status, title, content);
+    with_own_form(page(status, title, content))
+}
+
+/// The same with room for cards side by side.
+pub fn wide_page_with_form(status: StatusCode, title: &str, content: Markup) -> Response {
+    with_own_form(whole(status, title, None, &html! { main.wide { h1 { (title) } (content) } }))
+}
+
+fn with_own_form(mut response: Response) -> Response {
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, headers::policy_with_own_form());
     response
 }
@@ -48,7 +31,18 @@ pub fn page_with_form(status: StatusCode, title: &str, content: Markup) -> Respo
 /// A page that the browser leaves at once for another site. A redirect in answer to a form would count as a part of that
 /// form's submission, and be held back by our own content security policy, or by that of the site that it came from.
 pub fn leave(url: &str, name: &str) -> Response {
-    let refresh = format!("0;url={url}");
+    let title = format!("On to {name}");
+    let content = html! {
+        main {
+            h1 { (title) }
+            p { a.leave href=(url) rel="noreferrer" { "Continue" } " if nothing happens." }
+        }
+    };
+    whole(StatusCode::OK, &title, Some(url), &content)
+}
+
+fn whole(status: StatusCode, title: &str, leads_to: Option<&str>, main: &Markup) -> Response {
+    let branding = current();
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -56,33 +50,38 @@ pub fn leave(url: &str, name: &str) -> Response {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="robots" content="noindex";
-                meta http-equiv="refresh" content=(refresh);
-                title { "On to " (name) " · Sidekey" }
+                @if let Some(url) = leads_to { meta http-equiv="refresh" content={ "0;url=" (url) }; }
+                title { (title) " · " (branding.name) }
                 link rel="stylesheet" href=(STYLESHEET_PATH);
+                @if branding.logo.is_some() { link rel="icon" href=(LOGO_PATH); }
             }
             body {
-                main {
-                    h1 { "On to " (name) }
-                    p { a.leave href=(url) rel="noreferrer" { "Continue" } " if nothing happens." }
+                header.brand {
+                    @if branding.logo.is_some() { img src=(LOGO_PATH) alt="" width="28" height="28"; }
+                    span { (branding.name) }
                 }
+                (main)
             }
         }
     };
-    (StatusCode::OK, [(CONTENT_TYPE, "text/html; charset=utf-8")], markup.into_string()).into_response()
+    (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], markup.into_string()).into_response()
 }
 
 /// A page that says what happened and what to do next.
 pub fn message(status: StatusCode, title: &str, what: &str, next: &str) -> Response {
-    page(
-        status,
-        title,
-        html! {
-            p { (what) }
-            @if !next.is_empty() {
-                p.next { (next) }
-            }
-        },
-    )
+    page(status, title, said(what, next))
+}
+
+/// The same, with a way back to where the user came from.
+pub fn message_with_way_back(status: StatusCode, title: &str, what: &str, next: &str, back: &str) -> Response {
+    page(status, title, html! { (said(what, next)) p { a.button href=(back) { "Back" } } })
+}
+
+fn said(what: &str, next: &str) -> Markup {
+    html! {
+        p { (what) }
+        @if !next.is_empty() { p.next { (next) } }
+    }
 }
 
 /// There is nothing here.

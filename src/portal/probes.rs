@@ -14,8 +14,9 @@ use crate::telemetry::metrics::Metrics;
 /// `/metrics`, `/livez`, `/readyz`.
 pub fn router(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
     let exposition = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let of_parts = Arc::clone(&health);
     Router::new()
-        .route("/metrics", get(move || async move { (exposition, metrics.render()) }))
+        .route("/metrics", get(move || async move { (exposition, metrics.render(&of_parts)) }))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(move || async move { ready(&health) }))
 }

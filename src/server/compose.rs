@@ -25,7 +25,7 @@ use crate::model::grant::Grant;
 use crate::model::names::ServerName;
 use crate::model::server::McpServer;
 use crate::portal::admin::{self, Addresses, AdminState};
-use crate::portal::{self, PublicState, probes};
+use crate::portal::{self, PublicState, Seals, probes};
 use crate::proxy::egress::{self, Callers, Egress, Hosts};
 use crate::proxy::ingress::{self, Ingress};
 use crate::proxy::intercept::Tunnels;
@@ -41,7 +41,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::refusals::Refusals;
 use crate::vault::guard::Guard;
 use crate::vault::handles::HandleTable;
-use crate::vault::{self, Standing, Vault};
+use crate::vault::{self, Vault};
 
 /// What comes from outside: time, randomness, the network.
 pub struct Environment {
@@ -253,6 +253,9 @@ impl World {
             limits: Arc::clone(&self.limits),
             clock: Arc::clone(&self.clock),
             public_url: Arc::new(url.clone()),
+            store: Arc::clone(&self.store),
+            seals: Arc::new(Seals::new(self.sealer.signing_key("pages"))),
+            branding: Arc::new(settings.branding.clone()),
         });
         let ingress = Ingress::new(ingress::Parts {
             issuer: Arc::clone(&self.issuer),
@@ -345,7 +348,7 @@ impl GrantLiveness for Connections {
     async fn is_gone(&self, grant: &Grant) -> bool {
         let Some(server) = self.servers.get(&grant.authorization.server) else { return false };
         for provider in server.required.intersection(&grant.authorization.providers) {
-            if self.vault.standing(&grant.connection(provider)).await != Standing::Usable {
+            if !self.vault.standing(&grant.connection(provider)).await.is_connected() {
                 return true;
             }
         }

@@ -18,7 +18,7 @@ use crate::config::file::{AccessTokens, ClientTable, ConfigFile, HandleScheme, S
 use crate::model::access_policy::AccessPolicy;
 use crate::model::client::{Client, ClientAuthentication, ClientKeys, ClientKind, SecretVerifier, plain_name};
 use crate::model::issuer_settings::{AccessTokenFormat, DocumentSettings, IssuerSettings, RegistrationSettings};
-use crate::model::names::{ProviderName, ServerName};
+use crate::model::names::{Label, ProviderName, ServerName};
 use crate::model::redirect_uri::{RedirectPolicy, RedirectUri};
 use crate::model::scope::{ScopeMeaning, ScopeSet, Scopes, is_scope};
 use crate::model::server::{HandlePlacement, McpServer, Upstream};
@@ -107,7 +107,7 @@ impl Loader<'_> {
             self.problem_with_hint(
                 "issuer.identity",
                 "is missing; without it nobody knows whose connections an MCP client may use",
-                "name the provider whose account identifies users, such as identity = \"google\"",
+                "name the provider whose account identifies users, such as identity = \"NAME\" for [providers.NAME]",
             );
             return None;
         };
@@ -258,6 +258,8 @@ impl Loader<'_> {
         let optional_scopes = self.scope_set(&format!("{key}.optional_scopes"), &table.optional_scopes);
         let handle = self.handle_placement(&key, table);
         let policies = self.policies(&key, table, providers);
+        let apis = self.apis_of_server(&key, table, providers);
+        let labels = self.labels(&key, table, &picked);
         let path = path?;
         Some(McpServer {
             name: server_name?,
@@ -265,12 +267,70 @@ impl Loader<'_> {
             path,
             upstream: upstream?,
             providers: picked,
+            apis,
             required,
+            labels,
             scopes,
             optional_scopes,
             handle: handle?,
             policies,
         })
+    }
+
+    fn apis_of_server(
+        &mut self,
+        key: &str,
+        table: &ServerTable,
+        providers: &Providers,
+    ) -> BTreeMap<ProviderName, BTreeSet<String>> {
+        let mut apis = BTreeMap::new();
+        for (name, wanted) in &table.apis {
+            let key = join(&format!("{key}.apis"), name);
+            if !table.providers.contains(name) {
+                self.problem(&key, format!("{name:?} is not in `providers` of this server"));
+            } else if let Some((name, provider)) = providers.iter().find(|(known, _)| known.as_str() == name) {
+                for (index, api) in wanted.iter().enumerate() {
+                    self.check_api(&format!("{key}[{index}]"), api, provider);
+                }
+                apis.insert(name.clone(), wanted.iter().cloned().collect());
+            }
+        }
+        apis
+    }
+
+    /// What is not enabled is neither asked for nor reachable.
+    fn check_api(&mut self, key: &str, api: &str, provider: &Provider) {
+        if provider.apis.iter().any(|enabled| enabled.name == api) {
+            return;
+        }
+        if provider.entry.apis.contains_key(api) {
+            let hint = format!("list it in `apis` of [{}] too", join("providers", provider.name.as_str()));
+            self.problem_with_hint(key, format!("{api:?} is not enabled at {}", provider.name), hint);
+        } else {
+            let known: Vec<&String> = provider.entry.apis.keys().collect();
+            self.problem(key, format!("{api:?} is not an API of {}; it has {known:?}", provider.name));
+        }
+    }
+
+    fn labels(
+        &mut self,
+        key: &str,
+        table: &ServerTable,
+        picked: &BTreeSet<ProviderName>,
+    ) -> BTreeMap<ProviderName, Label> {
+        let mut labels = BTreeMap::new();
+        for (name, label) in &table.labels {
+            let key = join(&format!("{key}.labels"), name);
+            if !table.providers.contains(name) {
+                self.problem(&key, format!("{name:?} is not in `providers` of this server"));
+            }
+            match (label.parse(), picked.iter().find(|known| known.as_str() == name)) {
+                (Ok(label), Some(name)) => drop(labels.insert(name.clone(), label)),
+                (Err(expected), _) => self.problem(&key, format!("{label:?} is not a label: expected {expected}")),
+                (Ok(_), None) => {}
+            }
+        }
+        labels
     }
 
     fn policies(
@@ -470,6 +530,7 @@ fn redirect_policy(file: &ConfigFile, own_origin: &str) -> RedirectPolicy {
 /// Names under which a client that registers itself could pass for somebody that users trust.
 fn reserved_names(providers: &Providers, file: &ConfigFile) -> Vec<String> {
     let mut names = vec!["sidekey".to_owned()];
+    names.extend(file.portal.name.as_ref().map(|name| name.to_lowercase()));
     names.extend(file.clients.values().map(|client| client.name.to_lowercase()));
     for provider in providers.values() {
         let display = provider.entry.display_name.to_lowercase();

@@ -28,7 +28,7 @@ impl Loader<'_> {
                 Some(_) => self.problem(&key, "is empty; expected at least one address"),
                 None => {
                     let message = format!("{name:?} is not allowed here; expected the host of a provider's URL");
-                    self.problem_with_hint(&key, message, "host or host:port, without a scheme: \"api.github.com\"");
+                    self.problem_with_hint(&key, message, "host or host:port, without a scheme: \"api.example.com\"");
                 }
             }
         }

@@ -44,6 +44,33 @@ fn a_server_needs_little() {
 }
 
 #[test]
+fn a_server_names_the_apis_that_it_uses() {
+    let google = "[providers.google]\nclient_id = 'x'\napis = ['calendar', 'drive']\n[issuer]\nidentity = 'notion'\n";
+    let with = |apis: &str| format!("{google}{SERVER}providers = ['google']\napis = {{ {apis} }}\n");
+    let settings = settings(&with("google = ['drive']")).expect("valid");
+    let server = settings.issuer.servers.values().next().expect("one");
+    let (name, apis) = server.apis.iter().next().expect("one");
+    assert_eq!((name.as_str(), apis.iter().map(String::as_str).collect::<Vec<_>>()), ("google", vec!["drive"]));
+    let unknown = problem(&with("google = ['kalendar']"));
+    assert!(
+        unknown.starts_with("servers.notes.apis.google[0]: \"kalendar\" is not an API of google; it has ["),
+        "{unknown}"
+    );
+    let hint = "list it in `apis` of [providers.google] too";
+    let not_enabled = problem(&with("google = ['drive', 'gmail']"));
+    assert!(
+        not_enabled.starts_with("servers.notes.apis.google[1]: \"gmail\" is not enabled at google"),
+        "{not_enabled}"
+    );
+    assert!(not_enabled.contains(hint), "{not_enabled}");
+    let elsewhere = problem(&with("github = ['github']"));
+    assert!(
+        elsewhere.starts_with("servers.notes.apis.github: \"github\" is not in `providers` of this server"),
+        "{elsewhere}"
+    );
+}
+
+#[test]
 fn upstreams_of_every_kind() {
     let upstream = |text: &str, more: &str| {
         let text = format!("[issuer]\nidentity = 'notion'\n[servers.notes]\nupstream = '{text}'\n{more}");
