@@ -9,13 +9,16 @@ mod check;
 mod clients;
 mod connect;
 mod disconnect;
+mod doctor;
 mod env;
 mod grants;
 mod handle;
 mod init;
 mod keys;
+mod providers;
 mod run;
 mod serve;
+mod sites;
 mod status;
 mod store;
 
@@ -53,15 +56,22 @@ enum Command {
     RunConfined(run::confined::Arguments),
     /// Say everything that is wrong with a configuration.
     Check(check::Arguments),
+    /// Look at everything that Sidekey needs: configuration, store, keys, the hosts of the providers, the clock.
+    Doctor(doctor::Arguments),
     /// Write a working configuration and a key.
     Init(init::Arguments),
     /// Keys that seal what is stored, and keys that sign access tokens.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Provider files: what is bundled, what an entry says, and what is wrong with one.
+    #[command(subcommand)]
+    Providers(providers::Command),
     /// Print a one-time link that connects a subject to a provider.
     Connect(connect::Arguments),
     /// End a connection, here at once and at the provider as soon as it listens.
     Disconnect(disconnect::Arguments),
+    /// Show the sites, tenants or organizations that a connection may be for, or choose one.
+    Sites(sites::Arguments),
     /// Handles: what MCP servers hold instead of a token.
     #[command(subcommand)]
     Handle(handle::Command),
@@ -119,11 +129,14 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
         Command::Env(arguments) => env::run(&arguments),
         Command::Serve(argument) => serve::run(&argument),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Keys(command) => keys::run(&command),
+        Command::Providers(command) => providers::run(&command),
         Command::Connect(arguments) => connect::run(&arguments),
         Command::Store(command) => store::run(&command),
         Command::Disconnect(arguments) => disconnect::run(&arguments),
+        Command::Sites(arguments) => sites::run(&arguments),
         Command::Handle(command) => handle::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Grants(command) => grants::run(&command),
