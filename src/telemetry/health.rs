@@ -19,7 +19,11 @@ pub enum Part {
 }
 
 impl Part {
-    fn word(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Listeners, Self::Store, Self::RefreshedTokens, Self::Sentinel, Self::Running];
+
+    /// The word for it, in `/readyz` and in metrics.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Listeners => "listeners",
             Self::Store => "store",
@@ -57,6 +61,12 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part, state);
     }
 
+    /// Whether a part is well; one that nobody spoke of is.
+    pub fn is_well(&self, part: Part) -> bool {
+        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.get(&part).is_none_or(Option::is_none)
+    }
+
     /// What is not well, by part; empty means ready.
     pub fn troubles(&self) -> BTreeMap<&'static str, String> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,5 +87,6 @@ mod tests {
         assert!(health.troubles().is_empty());
         health.unwell(Part::Store, "disk full");
         assert_eq!(health.troubles(), BTreeMap::from([("store", "disk full".to_owned())]));
+        assert_eq!(Part::ALL.map(|part| health.is_well(part)), [true, false, true, true, true]);
     }
 }

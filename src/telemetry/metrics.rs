@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use crate::model::names::{ProviderName, ServerName};
+use crate::telemetry::health::{Health, Part};
 
 /// How an API call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,13 @@ impl ApiMetrics {
     }
 }
 
+/// Counters whose first step must be seen: one that is not there before it rises has not risen in the eyes of Prometheus.
+/// What alerts watch begins with 0.
+const WATCHED_REFRESHES: [&str; 8] =
+    ["ok", "transient", "in_doubt", "dead", "operator", "store", "sealed", "held_back"];
+const WATCHED_CONNECTS: [&str; 5] = ["ok", "registration", "wrong_issuer", "provider_down", "store"];
+const WATCHED_REFUSALS: [&str; 3] = ["handle-would-leave", "other-tenant", "foreign-host"];
+
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
@@ -60,6 +68,7 @@ pub struct Metrics {
     connects: IntCounterVec,
     grant_ends: IntCounterVec,
     connections: IntGaugeVec,
+    well: IntGaugeVec,
 }
 
 impl Metrics {
@@ -90,6 +99,13 @@ impl Metrics {
         let gauge = Opts::new("sidekey_connections", "Connections by provider and state.");
         let connections = IntGaugeVec::new(gauge, &["provider", "state"])?;
         registry.register(Box::new(connections.clone()))?;
+        let gauge = Opts::new("sidekey_part_well", "1 where the part is well, else 0; ready means that all are.");
+        let well = IntGaugeVec::new(gauge, &["part"])?;
+        registry.register(Box::new(well.clone()))?;
+        let gauge = Opts::new("sidekey_build_info", "Always 1; the label is the version that runs.");
+        let build = IntGaugeVec::new(gauge, &["version"])?;
+        registry.register(Box::new(build.clone()))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let api = providers
             .map(|provider| {
                 let outcome =
@@ -98,7 +114,7 @@ impl Metrics {
                 (provider.clone(), ApiMetrics { requests: OUTCOMES.map(outcome), duration })
             })
             .collect();
-        Ok(Self {
+        let metrics = Self {
             api,
             refused: counter(
                 &registry,
@@ -138,8 +154,20 @@ impl Metrics {
             )?,
             refresh_duration,
             connections,
+            well,
             registry,
-        })
+        };
+        metrics.begin_with_zero();
+        Ok(metrics)
+    }
+
+    fn begin_with_zero(&self) {
+        for provider in self.api.keys().map(ProviderName::as_str) {
+            WATCHED_REFRESHES.iter().for_each(|outcome| drop(self.refreshes.with_label_values(&[provider, outcome])));
+            WATCHED_CONNECTS.iter().for_each(|outcome| drop(self.connects.with_label_values(&[provider, outcome])));
+            drop(self.grant_ends.with_label_values(&[provider]));
+        }
+        WATCHED_REFUSALS.iter().for_each(|slug| drop(self.refused.with_label_values(&[slug])));
     }
 
     /// Counters of a configured provider's API calls.
@@ -188,7 +216,10 @@ impl Metrics {
     }
 
     /// The text that scrapers read.
-    pub fn render(&self) -> String {
+    pub fn render(&self, health: &Health) -> String {
+        for part in Part::ALL {
+            self.well.with_label_values(&[part.word()]).set(i64::from(health.is_well(part)));
+        }
         let mut text = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             Ok(()) => String::from_utf8(text).unwrap_or_default(),
@@ -216,8 +247,13 @@ mod tests {
         metrics.refreshed(&provider, "ok", 0.2);
         metrics.connected(&provider, "ok");
         metrics.set_connections(&[("quickbooks".to_owned(), "active".to_owned(), 2)]);
-        let text = metrics.render();
+        let health = Health::default();
+        health.well(Part::Listeners);
+        let text = metrics.render(&health);
         for line in [
+            "sidekey_part_well{part=\"listeners\"} 1",
+            "sidekey_part_well{part=\"store\"} 0",
+            concat!("sidekey_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "sidekey_api_requests_total{outcome=\"refused\",provider=\"quickbooks\"} 1",
             "sidekey_api_requests_total{outcome=\"ok\",provider=\"quickbooks\"} 0",
             "sidekey_refusals_total{error=\"unknown-handle\"} 1",
