@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidekey::base::clock::{ManualClock, SystemClock};
-use sidekey_simulator::{Endpoint, Fault, FaultKind};
+use sidekey::base::digest::SigningKey;
+use sidekey::base::secret::Secret;
+use sidekey_simulator::{Endpoint, Fault, FaultKind, Profile, Settings};
 
 use crate::client::{Answer, send};
 use crate::world::{Setup, World, now};
@@ -37,7 +39,7 @@ async fn a_subject_connects_and_the_company_is_remembered() {
     assert_eq!(begun.status, 303);
     assert_refused(&send(world.client.post(&link)).await, 404, "This link is over", "It was used already");
     let cookie = begun.header("set-cookie").to_owned();
-    assert!(cookie.ends_with("; Path=/; Max-Age=600; HttpOnly; SameSite=Lax"), "{cookie}");
+    assert!(cookie.ends_with("; Path=/; Max-Age=900; HttpOnly; SameSite=Lax"), "{cookie}");
     let provider = url::Url::parse(begun.header("location")).expect("a URL");
     let asked: std::collections::BTreeMap<_, _> = provider.query_pairs().into_owned().collect();
     assert_eq!(asked["redirect_uri"], world.public("/callback/quickbooks"));
@@ -239,6 +241,44 @@ async fn the_issuer_is_checked_when_it_is_sent_and_required_where_declared() {
             assert_refused(&answer, 400, "Another issuer", wrong);
         }
     }
+    world.stop().await;
+}
+
+/// A callback, signed as the entry in the next test says.
+fn signed(url: &str, secret: &str) -> String {
+    let mut pairs: Vec<(String, String)> =
+        url::Url::parse(url).expect("a URL").query_pairs().into_owned().filter(|(name, _)| name != "hmac").collect();
+    pairs.sort();
+    let text = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let signature = SigningKey::shared(&Secret::new(secret)).sign(text.as_bytes());
+    changed(url, "hmac", Some(&data_encoding::HEXLOWER.encode(&signature)))
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_signed_or_for_another_shop_is_refused_where_declared() {
+    let more = "expected = { shop = 'acme.example' }\ncallback_signature = { parameter = 'hmac' }";
+    let setup = Setup { authorize: vec![("github", more)], ..Setup::default() };
+    let world = World::with(setup, Arc::new(SystemClock)).await;
+    let secret = Settings::of(Profile::Github).client_secret;
+    let not_signed = (400, "Not signed", "The answer does not bear the signature of GitHub; it was not used.");
+    let other = (400, "Another answer", "The parameter shop in GitHub's answer is not what was asked for.");
+    let acme = |good: &str| changed(good, "shop", Some("acme.example"));
+    type Change<'c> = &'c dyn Fn(&str) -> String;
+    let cases: [(Change<'_>, _); 6] = [
+        (&|good| acme(good), not_signed),
+        (&|good| signed(&acme(good), "another secret"), not_signed),
+        (&|good| changed(&signed(&acme(good), &secret), "shop", Some("evil.example")), not_signed),
+        (&|good| changed(&signed(&acme(good), &secret), "added", Some("1")), not_signed),
+        (&|good| signed(&changed(good, "shop", Some("evil.example")), &secret), other),
+        (&|good| signed(good, &secret), other),
+    ];
+    for (change, (status, title, what)) in cases {
+        let (good, cookie) = world.callback_url(&world.begin("github", "alice").await).await;
+        assert_refused(&world.callback(&change(&good), &cookie).await, status, title, what);
+    }
+    assert_eq!(world.simulator.ledger().profile("github").counters.code_exchanges, 0, "no code was used");
+    let (good, cookie) = world.callback_url(&world.begin("github", "alice").await).await;
+    assert_eq!(world.callback(&signed(&acme(&good), &secret), &cookie).await.status, 303);
     world.stop().await;
 }
 

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use sidekey::telemetry::health::Health;
+use sidekey::telemetry::metrics::Metrics;
+
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
         .unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -35,6 +38,7 @@ fn every_error_type_has_its_paragraph() {
         expected.extend(slugs(file, "ProblemDetails::new("));
     }
     expected.extend(slugs("src/portal/admin/status.rs", "problem("));
+    expected.extend(slugs("src/portal/admin/sites.rs", "("));
     assert!(expected.len() > 25, "{expected:?}");
     let documented: BTreeSet<String> = read("docs/errors.md")
         .lines()
@@ -53,6 +57,61 @@ fn every_metric_is_documented() {
     assert!(names.len() >= 7, "{names:?}");
     for name in names {
         assert!(documents.contains(name), "{name} is not in docs/operations.md");
+    }
+}
+
+/// Dashboards and alerts that name what is not there show nothing, and nobody notices.
+#[test]
+fn dashboards_and_alerts_name_metrics_that_are_there() {
+    let code = read("src/telemetry/metrics.rs");
+    let known: BTreeSet<_> = code.split('"').filter(|text| text.starts_with("sidekey_")).collect();
+    let mut named = 0;
+    for file in ["examples/monitoring/alerts.yaml", "examples/monitoring/dashboard.json"] {
+        let text = read(file);
+        let words = text.split(|character: char| !(character.is_ascii_lowercase() || "_".contains(character)));
+        for word in words.filter(|word| word.starts_with("sidekey_")) {
+            let metric = word.trim_end_matches("_bucket");
+            assert!(known.contains(metric), "{file}: {word}");
+            named += 1;
+        }
+    }
+    assert!(named > 30, "{named}");
+}
+
+/// `increase()` sees a first event only where the counter was there before it, and an outcome that is misspelt never comes.
+#[test]
+fn what_alerts_watch_is_there_before_it_happens() {
+    let provider = "acme".parse().expect("a name");
+    let metrics = Metrics::new([provider].iter()).expect("metrics").render(&Health::default());
+    let mut watched = 0;
+    for line in read("examples/monitoring/alerts.yaml").lines() {
+        for (metric, label) in [
+            ("sidekey_refreshes_total", "outcome"),
+            ("sidekey_connects_total", "outcome"),
+            ("sidekey_refusals_total", "error"),
+        ] {
+            for selector in line.split(&format!("{metric}{{")).skip(1) {
+                let words = selector.split('"').nth(1).expect("a value").split('|');
+                for word in words {
+                    let begins = format!("{metric}{{{label}=\"{word}\"");
+                    assert!(metrics.lines().any(|line| line.starts_with(&begins)), "{begins}\n{metrics}");
+                    watched += 1;
+                }
+            }
+        }
+    }
+    assert!(watched >= 12, "{watched}");
+}
+
+#[test]
+fn every_alert_has_a_runbook() {
+    let (alerts, operations) = (read("examples/monitoring/alerts.yaml"), read("docs/operations.md"));
+    let names: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(names.len() >= 13, "{names:?}");
+    for name in names {
+        assert!(operations.contains(&format!("\n### {name}\n")), "{name} has no heading in docs/operations.md");
+        let link = format!("runbook_url: docs/operations.md#{}\n", name.to_lowercase());
+        assert!(alerts.contains(&link), "{name} does not lead to its runbook");
     }
 }
 

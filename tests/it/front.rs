@@ -45,7 +45,10 @@ impl Front {
     }
 
     pub async fn with(setup: FrontSetup, clock: Arc<dyn Clock>) -> Self {
-        let server = McpServer::start().await;
+        Self::around(McpServer::start().await, setup, clock).await
+    }
+
+    async fn around(server: McpServer, setup: FrontSetup, clock: Arc<dyn Clock>) -> Self {
         let FrontSetup { issuer, server: more, tables } = setup;
         let providers = match more.contains("providers =") {
             true => "",
@@ -58,6 +61,13 @@ impl Front {
         let world = World::with(Setup { tables, ..Setup::default() }, clock).await;
         server.set_egress(&world.egress(""));
         Self { world, server }
+    }
+
+    /// A front with a further server in the tables, which is at the same upstream.
+    pub async fn with_one_upstream(setup: FrontSetup) -> Self {
+        let server = McpServer::start().await;
+        let tables = setup.tables.replace("UPSTREAM", &server.url);
+        Self::around(server, FrontSetup { tables, ..setup }, Arc::new(SystemClock)).await
     }
 
     /// The MCP endpoint.

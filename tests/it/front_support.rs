@@ -70,7 +70,11 @@ pub async fn on(simulator: Simulator, special: Special, clock: Arc<dyn Clock>) -
     change_configuration(&files, "[public]\n", &format!("[public]\n{public}\n"));
     for (name, more) in entries {
         let path = files.home.path().join(format!("providers/{name}.toml"));
-        let entry = std::fs::read_to_string(&path).expect("there");
+        let mut entry = std::fs::read_to_string(&path).expect("there");
+        if more.contains("[userinfo]") {
+            let usual = format!("[userinfo]\nurl = \"{}/{name}/userinfo\"\n", simulator.url());
+            entry = entry.replacen(&usual, "", 1);
+        }
         std::fs::write(&path, format!("{entry}{more}")).expect("written");
     }
     let sidekey = start_sidekey(&files, clock).await;
@@ -329,4 +333,18 @@ pub fn assert_page(answer: &Answer, status: u16, title: &str, what: &str) {
     assert_eq!(answer.status, status, "{text}");
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8");
     assert!(text.contains(&format!("<h1>{title}</h1><p>{what}")), "{title}: {what}: {text}");
+}
+
+/// Checks what a page says of what has just gone wrong, and how it begins.
+pub fn assert_notice(answer: &Answer, title: &str, what: &str) {
+    let text = answer.text();
+    assert_eq!(answer.status, 200, "{text}");
+    let said = format!("<p><strong>{title}</strong></p><p>{what}");
+    assert!(text.contains("role=\"alert\"") && text.contains(&said), "{title}: {what}: {text}");
+}
+
+/// The cards of a page, in their order.
+pub fn cards<const COUNT: usize>(page: &str) -> [&str; COUNT] {
+    let cards: Vec<&str> = page.split("<section class=\"card\"").skip(1).collect();
+    cards.try_into().unwrap_or_else(|_| panic!("not {COUNT} cards: {page}"))
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::send;
 use crate::front::{Front, Tokens, assert_oauth_error, assert_problem};
-use crate::front_support::{Special, assert_page, at_a_standstill, restarted, start};
+use crate::front_support::{Special, assert_page, at_a_standstill, cards, restarted, start};
 
 /// The handle in the server's last request.
 fn last_handle(front: &Front, header: &str) -> String {
@@ -119,11 +119,14 @@ async fn the_user_sees_and_ends_grants_and_only_own_ones() {
     assert_page(&unknown, 404, "Nothing here", "There is no page at this address.");
     visitor.sign_in().await.page();
     let page = visitor.account().await.text();
-    assert!(page.contains("<strong>A client</strong> at notes") && page.contains(", with notion"), "{page}");
+    assert!(page.contains("<strong>A client</strong> at notes") && page.contains(", with Notion"), "{page}");
     assert!(page.contains(&format!("<form method=\"post\" action=\"{my_id}\">")), "{page}");
     assert!(!page.contains(&their_id) && !page.contains("bob"), "{page}");
-    assert!(page.contains("<strong>Notion</strong></span><span class=\"state\">connected</span>"), "{page}");
-    assert!(page.contains("<strong>GitHub</strong></span><span class=\"state\">not connected</span>"), "{page}");
+    let [github, notion] = cards(&page);
+    assert!(
+        github.contains("Not connected") && notion.contains("Connected as <strong>alice</strong>, since "),
+        "{page}"
+    );
     for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("origin", "null")] {
         let answer = visitor.fetch(front.world.client.post(&revoke).header(name, value)).await;
         assert_page(&answer, 403, "Not from here", "This request came from another site.");

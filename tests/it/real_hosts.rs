@@ -12,7 +12,7 @@ use sidekey::base::files::create_private;
 use sidekey::base::random::SystemRandom;
 use sidekey::server::{self, Environment};
 use sidekey::store::keyring::generate_key;
-use sidekey_simulator::{HOSTS, Options, Profile, Simulator};
+use sidekey_simulator::{Options, Profile, Simulator, host_names};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -114,14 +114,14 @@ pub fn client_config(trusted: &str) -> ClientConfig {
 
 /// A browser to which the companies are where their names say.
 #[expect(clippy::disallowed_methods, reason = "a test is a client of Sidekey, not a part of it")]
-fn browser(simulator: &Simulator) -> reqwest::Client {
+pub fn browser(simulator: &Simulator) -> reqwest::Client {
     http(); // the TLS provider
     let authority = simulator.hosts_authority().expect("it plays hosts");
     let authority = reqwest::Certificate::from_pem(authority.as_bytes()).expect("a certificate");
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
     let mut client = client.tls_certs_merge([authority]);
-    for host in HOSTS {
-        client = client.resolve(host.name, simulator.hosts_address().expect("it plays hosts"));
+    for host in host_names() {
+        client = client.resolve(host, simulator.hosts_address().expect("it plays hosts"));
     }
     client.build().expect("a client")
 }
@@ -144,9 +144,9 @@ pub fn files(simulator: &Simulator, setup: &Setup) -> Files {
         config.push_str(&format!("listen = \"{egress}\"\n"));
     }
     config.push_str("[egress.resolve]\n");
-    for host in HOSTS {
-        let address = led.filter(|(name, ..)| *name == host.name).map_or(address, |(_, address, _)| *address);
-        config.push_str(&format!("\"{}\" = \"{address}\"\n", host.name));
+    for host in host_names() {
+        let address = led.filter(|(name, ..)| *name == host).map_or(address, |(_, address, _)| *address);
+        config.push_str(&format!("\"{host}\" = \"{address}\"\n"));
     }
     for (name, lines) in PROVIDERS {
         let profile = if name == "github-oauth-app" { "github" } else { name };

@@ -15,7 +15,7 @@ use sidekey::base::random::SystemRandom;
 use sidekey::config::Settings;
 use sidekey::server::{self, Environment, StartError};
 use sidekey::store::keyring::generate_key;
-use sidekey_simulator::{HOSTS, Options, Profile, Simulator};
+use sidekey_simulator::{Options, Profile, Simulator, host_names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ pub fn files(simulator: &Simulator, reach: &Reach) -> Files {
     let home = tempfile::tempdir().expect("a directory");
     let [public, egress, metrics] = [free_address(), free_address(), free_address()];
     let behind = simulator.hosts_address().expect("played");
-    let everything = || HOSTS.iter().map(|host| (host.name, behind)).collect();
+    let everything = || host_names().into_iter().map(|host| (host, behind)).collect();
     let resolve: Vec<(&str, SocketAddr)> = reach.resolve.clone().unwrap_or_else(everything);
     let resolve: String = resolve.iter().map(|(host, address)| format!("\"{host}\" = \"{address}\"\n")).collect();
     let mut config = format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sidekey_simulator::{Endpoint, Fault, FaultKind};
 
 use crate::front::{Front, parameter};
-use crate::front_support::{Special, Visitor, assert_page, at_a_standstill, start};
+use crate::front_support::{Special, Visitor, assert_notice, assert_page, at_a_standstill, start};
 
 /// A visit whose browser is about to come back from the provider: the callback's address.
 async fn about_to_come_back(front: &Front, visitor: &mut Visitor) -> String {
@@ -58,8 +58,25 @@ async fn a_sign_in_that_takes_longer_than_ten_minutes_is_begun_again() {
     let mut visitor = front.visitor("alice");
     let callback = about_to_come_back(&front, &mut visitor).await;
     clock.advance(Duration::from_secs(600));
+    let (url, page) = visitor.open(&callback).await.page();
+    assert!(url.contains("/visit/"), "it is led back to where it was: {url}");
+    let what = "This sign-in was begun more than ten minutes ago. You can try it again here.";
+    assert_notice(&page, "That did not work.", what);
+    assert!(page.text().contains("Sign in with Notion"), "{}", page.text());
+    assert_eq!((exchanges(&front), visitor.cookies.contains_key("sidekey_session")), (0, false));
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_quarter_of_an_hour_nobody_is_led_back() {
+    let (front, clock) = at_a_standstill(Special::default()).await;
+    let mut visitor = front.visitor("alice");
+    let callback = about_to_come_back(&front, &mut visitor).await;
+    clock.advance(Duration::from_secs(900));
     let answer = visitor.get(&callback).await;
     assert_page(&answer, 400, "Too late", "This sign-in was begun more than ten minutes ago.");
+    let next = "<p class=\"next\">Begin again where you came from: with a new connect link, or in your MCP client.</p>";
+    assert!(answer.text().contains(next), "{}", answer.text());
     assert_eq!((exchanges(&front), visitor.cookies.contains_key("sidekey_session")), (0, false));
     front.stop().await;
 }
@@ -108,7 +125,10 @@ async fn a_provider_that_is_down_is_told_inline_and_tried_again() {
     front.world.simulator.add_fault(Fault::new("notion", Endpoint::Token, down));
     let (url, page) = visitor.open(&callback).await.page();
     let text = page.text();
-    assert!(text.contains("role=\"alert\">Notion could not complete the sign-in: "), "{text}");
+    assert!(
+        text.contains("<p>Notion could not complete the sign-in: HTTP 503. You can try it again here.</p>"),
+        "{text}"
+    );
     assert!(text.contains("Sign in with Notion") && !visitor.cookies.contains_key("sidekey_session"), "{text}");
     front.world.simulator.clear_faults();
     let back = visitor.open(&format!("{url}/connect/notion")).await.away();

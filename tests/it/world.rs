@@ -113,8 +113,13 @@ impl Files {
                 "github" => "/api/applications/{client_id}/token",
                 _ => "/revoke",
             };
+            let table = if name == "quickbooks" { "environments.production.userinfo" } else { "userinfo" };
+            let userinfo = match more.contains(&format!("[{table}]")) {
+                true => String::new(),
+                false => format!("[{table}]\nurl = \"{simulator}/{name}/userinfo\"\n"),
+            };
             let entry = format!(
-                "extends = \"{name}\"\n[authorize]\nurl = \"{simulator}/{name}/authorize\"\n{more}\n\
+                "extends = \"{name}\"\n{userinfo}[authorize]\nurl = \"{simulator}/{name}/authorize\"\n{more}\n\
                  [token]\nurl = \"{simulator}/{name}/token\"\n[revoke]\nurl = \"{simulator}/{name}{revoke}\"\n\
                  [{api}]\norigin = \"{simulator}\"\nbase_path = \"/{name}/api\"\n"
             );
