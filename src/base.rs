@@ -19,5 +19,6 @@ pub mod rate_limit;
 pub mod resolver;
 pub mod safe_url;
 pub mod secret;
+pub mod shown;
 pub mod toml_document;
 pub mod toml_schema;

@@ -21,6 +21,7 @@ use crate::base::digest::sha256;
 use crate::base::http::{HttpClient, Request};
 use crate::base::jws::{self, Algorithm, KeySet};
 use crate::base::safe_url::SafeUrl;
+use crate::base::shown::shown;
 use crate::catalogue::Provider;
 use crate::catalogue::entry::{Identity, IdentitySource};
 use crate::model::authorization::User;
@@ -102,7 +103,7 @@ impl Accounts {
         if id.is_empty() || id.len() > LONGEST {
             return Err(wrong("the account's identifier is empty or too long"));
         }
-        Ok(Account { issuer: identity.issuer.clone(), id, name: name.filter(|name| is_fit_to_show(name)) })
+        Ok(Account { issuer: identity.issuer.clone(), id, name: fit_to_show(name) })
     }
 
     /// What people call the account behind the reply to a code exchange, for showing only. Where the reply does not say it, the
@@ -116,7 +117,7 @@ impl Accounts {
             }
             said => said,
         };
-        name.filter(|name| is_fit_to_show(name))
+        fit_to_show(name)
     }
 
     /// OpenID Connect Core section 3.1.3.7.
@@ -213,8 +214,9 @@ fn name_in_reply(provider: &Provider, reply: &TokenReply) -> Option<String> {
     }
 }
 
-fn is_fit_to_show(name: &str) -> bool {
-    !name.is_empty() && name.len() <= LONGEST && !name.chars().any(char::is_control)
+/// A name as pages may show it, if it is one.
+fn fit_to_show(name: Option<String>) -> Option<String> {
+    name.filter(|name| name.len() <= LONGEST).map(|name| shown(&name)).filter(|name| !name.is_empty())
 }
 
 fn text_at(value: &Value, place: Option<&str>) -> Option<String> {

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::base::toml_document::{Document, Problem, join};
-use crate::catalogue::entry::{Cascade, Entry, RotationModel};
+use crate::catalogue::entry::{Cascade, ClientAuthentication, Entry, IdentitySource, RotationModel};
 use crate::catalogue::load::{SelectError, check_shape};
+use crate::catalogue::provider::origin;
+use crate::catalogue::template::variables;
 use crate::catalogue::{Catalogue, Selection};
+use crate::model::names::ProviderName;
 
 /// One thing about a provider file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,9 +55,11 @@ pub fn lint(catalogue: &Catalogue, name: &str, today: i64) -> Vec<Finding> {
         findings.extend(problems.into_iter().map(error));
         if let Some(entry) = entry {
             findings.extend(taken_names(catalogue, name, document, &entry).into_iter().map(error));
+            findings.extend(will_not_work(document, &entry).into_iter().map(error));
             findings.extend(advice(document, &entry, today));
         }
         findings.extend(checked_on(document).err().map(error));
+        findings.extend(odd_name(name, document).map(error));
         findings.extend(unknown_recall(catalogue, name, document).into_iter().map(error));
     }
     findings.sort_by(|a, b| (a.problem.line, a.problem.column, a).cmp(&(b.problem.line, b.problem.column, b)));
@@ -66,11 +71,13 @@ fn error(problem: Problem) -> Finding {
     Finding { severity: Severity::Error, problem }
 }
 
-/// The choice that an operator without wishes makes: examples where there is no default.
+/// The choice that an operator without wishes makes: examples where there is no default. Defaults are left to the entry, for an
+/// environment may have others.
 pub fn example_selection(document: &Document) -> Selection {
     let declared = document.value["inputs"].as_object().into_iter().flatten();
-    let example = |input: &Value| input["default"].as_str().or(input["example"].as_str()).map(str::to_owned);
-    let inputs = declared.filter_map(|(name, input)| Some((name.clone(), example(input)?))).collect();
+    let without_default = declared.filter(|(_, input)| input["default"].is_null());
+    let example = |input: &Value| input["example"].as_str().map(str::to_owned);
+    let inputs = without_default.filter_map(|(name, input)| Some((name.clone(), example(input)?))).collect();
     Selection { environment: None, inputs, client_id: "client-id".to_owned() }
 }
 
@@ -130,6 +137,41 @@ fn problem(document: &Document, error: SelectError) -> Option<Problem> {
         SelectError::Choice { .. } => None,
         SelectError::UnknownEntry { message, hint } => Some(Problem { hint, ..document.problem("", message) }),
     }
+}
+
+/// The name of the file is that of the entry.
+fn odd_name(name: &str, document: &Document) -> Option<Problem> {
+    name.parse::<ProviderName>().err().map(|_| {
+        let message =
+            format!("the name of the file, {name:?}, is not one of a provider; expected {}", ProviderName::EXPECTED);
+        document.problem("", message)
+    })
+}
+
+/// What only fails once somebody connects, or signs in.
+fn will_not_work(document: &Document, entry: &Entry) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if entry.token.client_authentication.contains(&ClientAuthentication::Bearer) {
+        let problem =
+            document.problem("token.client_authentication", "\"bearer\" proves nothing at the token endpoint");
+        problems.push(problem.with_hint("expected basic, body, basic_secret_only or none"));
+    }
+    for (name, api) in entry.apis.iter().filter(|(_, api)| variables(&api.origin).is_empty()) {
+        if let Err(why) = origin(&api.origin) {
+            let problem = document.problem(&format!("{}.origin", join("apis", name)), why);
+            problems.push(problem.with_hint("a path belongs into `base_path`"));
+        }
+    }
+    match entry.identity.as_ref().map(|identity| (identity.source, identity.jwks_url.is_some())) {
+        Some((IdentitySource::Userinfo, _)) if entry.userinfo.is_none() => {
+            problems.push(document.problem("identity.source", "\"userinfo\" needs a table [userinfo]"));
+        }
+        Some((IdentitySource::IdToken, false)) => {
+            problems.push(document.problem("identity.source", "\"id_token\" needs `jwks_url` beside it"));
+        }
+        _ => {}
+    }
+    problems
 }
 
 /// Names of providers and APIs are first path segments at the egress listener.
@@ -202,7 +244,10 @@ fn advice(document: &Document, entry: &Entry, today: i64) -> Vec<Finding> {
     if checked_on(document).is_ok_and(|day| day.saturating_add(OLD_AFTER_DAYS) < today) {
         note("checked_on", "is more than a year ago", "read the sources again; providers change their rules");
     }
+    // Who says so in the notes need not be told.
+    let is_said = entry.notes.iter().any(|note| note.contains("remove") || note.contains("revo"));
     match &entry.revoke {
+        _ if is_said => {}
         None => note(
             "revoke",
             "is missing: a disconnect is not told to the provider",

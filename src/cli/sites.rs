@@ -52,7 +52,12 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     match answer["sites"].as_array() {
         None => say(&line(&answer)),
         Some(sites) if sites.is_empty() => say("this account has none"),
-        Some(sites) => sites.iter().for_each(|site| say(&line(site))),
+        Some(sites) => {
+            sites.iter().for_each(|site| say(&line(site)));
+            if !sites.iter().any(|site| site["chosen"] == true) {
+                say("none is chosen; choose one with --choose and what stands in the first column");
+            }
+        }
     }
     Ok(())
 }

@@ -58,6 +58,7 @@ fn line(connection: &Value) -> String {
         line.push_str("  choice needed");
     }
     for (word, key) in [
+        ("as", "account"),
         ("reason", "reason"),
         ("expires", "access_expires_at"),
         ("refreshed", "refreshed_at"),

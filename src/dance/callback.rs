@@ -21,7 +21,7 @@ use crate::model::authorization::User;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
 use crate::model::continuation::Continuation;
 use crate::model::flow::{Flow, FlowId, LIFETIME, Purpose, RETURN_LIFETIME, StateError, verify_state};
-use crate::model::names::{Label, ProviderName};
+use crate::model::names::{Label, ProviderName, Subject};
 use crate::model::token_set::TokenSet;
 use crate::oauth::scopes::holds_more;
 use crate::oauth::token_request;
@@ -39,6 +39,8 @@ pub struct CallbackParameters(pub Vec<(String, String)>);
 pub struct Connected {
     /// Which.
     pub key: ConnectionKey,
+    /// Its record's name, which no other connection of that key has.
+    pub id: String,
     /// Who the provider says the user is, where that was the question.
     pub user: Option<User>,
     /// Whether the user has yet to choose what it is for ([`Dance::sites`]).
@@ -81,16 +83,18 @@ enum Answer {
 }
 
 impl Dance {
-    /// Ends the dance for a browser that came to the callback path of `provider`. `cookie` looks up a cookie by name.
+    /// Ends the dance for a browser that came to the callback path of `provider`. `cookie` looks up a cookie by name; `signed_in` is
+    /// who uses the browser now.
     pub async fn callback(
         self: &Arc<Self>,
         provider: &ProviderName,
         parameters: &CallbackParameters,
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
+        signed_in: Option<&Subject>,
     ) -> Returned {
         let stopwatch = Stopwatch::start();
         let mut flow = None;
-        let result = self.end(provider, parameters, cookie, &mut flow).await;
+        let result = self.end(provider, parameters, cookie, signed_in, &mut flow).await;
         let outcome = result.as_ref().map_or_else(CallbackError::word, |_| "ok");
         self.parts.metrics.connected(provider, outcome);
         let known = flow.as_ref().and_then(|flow: &Flow| flow.purpose.connection());
@@ -100,6 +104,7 @@ impl Dance {
             label = key.map(|key| key.label.as_str()),
             sign_in = flow.as_ref().is_some_and(|flow| flow.purpose.subject().is_none()),
             duration_ms = stopwatch.millis(), outcome,
+            error = result.as_ref().err().and_then(CallbackError::why),
         );
         self.parts.audit.record(audit_record(&result, flow.as_ref(), provider, outcome));
         let spent_cookie = flow.as_ref().map(|flow| cookie_name(flow.id));
@@ -111,6 +116,7 @@ impl Dance {
         name: &ProviderName,
         parameters: &CallbackParameters,
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
+        signed_in: Option<&Subject>,
         flow: &mut Option<Flow>,
     ) -> Result<Connected, CallbackError> {
         let provider = self.provider(name).ok_or(CallbackError::OtherProvider)?;
@@ -124,6 +130,12 @@ impl Dance {
         *flow = Some(record.flow.clone());
         if is_late || expires_at <= now {
             return Err(CallbackError::ExpiredState);
+        }
+        // What was begun on the page of one user's account is not ended under another's, who may use the browser by now.
+        if let (Continuation::Account, Purpose::Connect(key)) = (&record.flow.continuation, &record.flow.purpose)
+            && signed_in != Some(&key.subject)
+        {
+            return Err(CallbackError::OtherBrowser);
         }
         self.finish(provider, record, answer, parameters).await
     }
@@ -204,7 +216,7 @@ impl Dance {
     ) -> Result<Connected, CallbackError> {
         // Before the code is used, where it is known already: then nothing was granted.
         if let Purpose::Connect(key) = &record.flow.purpose {
-            self.guard_realm(provider, key, &captured).await?;
+            self.guard_realm(provider, key, &captured, Known::Partly).await?;
         }
         let verifier = self.open_verifier(&record)?;
         // A code works once, and may end the grant before it: what it brings must find room.
@@ -227,21 +239,24 @@ impl Dance {
         let first_look = self.first_look(provider, &key, &reply.tokens.access_token).await?;
         let captured: Captured = captured.into_iter().chain(first_look.values).collect();
         // Its tokens are dropped and not given back: the other company may be connected elsewhere by the same grant.
-        self.guard_realm(provider, &key, &captured).await?;
+        self.guard_realm(provider, &key, &captured, Known::Whole).await?;
         let choice_needed = !provider.is_finished(&captured);
         let earlier_site = first_look.earlier.filter(|_| choice_needed);
         let records = self.records(provider, &key, reply, &Noted { requested, account, captured, earlier_site });
         // Who only signs in takes nothing away from what was granted for more. The new tokens are dropped and not given
         // back, for that may end the whole grant.
-        if user.is_some() && self.is_outdone(provider, &key, &records).await? {
-            return Ok(Connected { key, user, choice_needed: false });
+        if user.is_some()
+            && let Some(id) = self.outdone_by(provider, &key, &records).await?
+        {
+            return Ok(Connected { key, id, user, choice_needed: false });
         }
         let now = self.parts.clock.now();
         self.parts.store.connect(records.clone(), now).await.map_err(CallbackError::Store)?;
         if let Err(error) = self.parts.vault.adopt(&records) {
             warn!(operation = "connect", connection = %key, ?error, "stored, but not usable");
         }
-        Ok(Connected { key, user, choice_needed })
+        let id = records.first().map(|record| record.id.clone()).unwrap_or_default();
+        Ok(Connected { key, id, user, choice_needed })
     }
 
     /// A connection is never silently replaced by one for another company, workspace or site.
@@ -250,6 +265,7 @@ impl Dance {
         provider: &Provider,
         key: &ConnectionKey,
         chosen: &Captured,
+        known: Known,
     ) -> Result<(), CallbackError> {
         if provider.entry.realm.is_empty() {
             return Ok(());
@@ -258,25 +274,28 @@ impl Dance {
             return Ok(());
         };
         let before: Captured = earlier_site(provider, &connected).into_iter().chain(connected.captured).collect();
-        other_realm(&provider.entry.realm, &before, chosen).map_or(Ok(()), Err)
+        // What is looked up may be unknown for now; what the provider says of itself it must say again.
+        let must_be_named = |name: &String| known == Known::Whole && !provider.looked_up.contains(name);
+        other_realm(&provider.entry.realm, &before, chosen, must_be_named).map_or(Ok(()), Err)
     }
 
-    /// Whether there is a sound connection that is good for all that the new one is good for, and for more. Where a new grant ends
+    /// The sound connection that is good for all that the new one is good for, and for more, if there is one. Where a new grant ends
     /// the one before it, there is not.
-    async fn is_outdone(
+    async fn outdone_by(
         &self,
         provider: &Provider,
         key: &ConnectionKey,
         new: &[ConnectionRecord],
-    ) -> Result<bool, CallbackError> {
-        let Some(new) = new.first().filter(|_| !provider.entry.rotation.one_grant) else { return Ok(false) };
+    ) -> Result<Option<String>, CallbackError> {
+        let Some(new) = new.first().filter(|_| !provider.entry.rotation.one_grant) else { return Ok(None) };
         let there = self.parts.store.connection(key.clone()).await.map_err(CallbackError::Store)?;
-        Ok(there.is_some_and(|there| {
+        let is_better = |there: &ConnectionRecord| {
             there.state == ConnectionState::Active
                 && there.trouble.is_none()
                 && there.refresh_token.is_some() == new.refresh_token.is_some()
                 && holds_more(provider, there.held(), new.held())
-        }))
+        };
+        Ok(there.filter(is_better).map(|there| there.id))
     }
 
     async fn identify(&self, provider: &Provider, reply: &TokenReply, flow: FlowId) -> Result<User, CallbackError> {
@@ -431,10 +450,11 @@ fn audit_record(
         _ => "connect",
     };
     let known = flow.and_then(|flow| flow.purpose.connection());
-    match result.as_ref().map(|connected| &connected.key).ok().or(known) {
+    let record = match result.as_ref().map(|connected| &connected.key).ok().or(known) {
         Some(key) => audit::Record::of_connection(operation, outcome, key),
         None => audit::Record { provider: Some(provider.clone()), ..audit::Record::new(operation, outcome) },
-    }
+    };
+    audit::Record { reason: result.as_ref().err().and_then(CallbackError::why), ..record }
 }
 
 /// RFC 9207 section 2.4: what is sent must be right, and what is advertised must be sent.
@@ -462,12 +482,29 @@ fn capture(declared: &[Capture], parameters: &CallbackParameters) -> Result<Capt
     Ok(captured)
 }
 
-/// The first of these values that both have and that differs.
-fn other_realm(realm: &[String], connected: &Captured, chosen: &Captured) -> Option<CallbackError> {
+/// How much is known of what a new connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// What the callback says.
+    Partly,
+    /// All that there is to know.
+    Whole,
+}
+
+/// The first of these values that both have and that differs, or that the new one does not have and must.
+fn other_realm(
+    realm: &[String],
+    connected: &Captured,
+    chosen: &Captured,
+    must_be_named: impl Fn(&String) -> bool,
+) -> Option<CallbackError> {
+    let other = |name: &String, connected: &String, chosen: &str| {
+        let (name, connected, chosen) = (name.clone(), connected.clone(), chosen.to_owned());
+        Some(CallbackError::OtherRealm { name, connected, chosen })
+    };
     realm.iter().find_map(|name| match (connected.get(name), chosen.get(name)) {
-        (Some(connected), Some(chosen)) if connected != chosen => {
-            Some(CallbackError::OtherRealm { name: name.clone(), connected: connected.clone(), chosen: chosen.clone() })
-        }
+        (Some(connected), Some(chosen)) if connected != chosen => other(name, connected, chosen),
+        (Some(connected), None) if must_be_named(name) => other(name, connected, "none"),
         _ => None,
     })
 }
@@ -476,4 +513,21 @@ fn other_realm(realm: &[String], connected: &Captured, chosen: &Captured) -> Opt
 fn plain_code(code: &str) -> Option<String> {
     let plain = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     plain.then(|| code.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_realm_must_be_named_again_where_the_provider_says_it_itself() {
+        let named = |value: &str| Captured::from([("team_id".to_owned(), value.to_owned())]);
+        let realm = ["team_id".to_owned()];
+        let judged = |chosen: &Captured, must: bool| other_realm(&realm, &named("T1"), chosen, |_| must).is_some();
+        assert!(judged(&named("T2"), false) && judged(&named("T2"), true));
+        assert!(!judged(&named("T1"), true));
+        assert!(judged(&Captured::new(), true), "a reply without it would let any other follow");
+        assert!(!judged(&Captured::new(), false), "not yet known");
+        assert!(other_realm(&realm, &Captured::new(), &named("T2"), |_| true).is_none(), "the first one");
+    }
 }

@@ -97,6 +97,21 @@ pub enum CallbackError {
 }
 
 impl CallbackError {
+    /// What is known besides the word, for the log and the audit trail: never a secret.
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Self::Malformed(why) => Some((*why).to_owned()),
+            Self::Denied { code } | Self::AdminConsent { code } => code.clone(),
+            Self::NotAsExpected { parameter } | Self::BadCapture { parameter, .. } => Some(parameter.clone()),
+            Self::CodeRefused { summary }
+            | Self::NotIdentified { summary }
+            | Self::Registration { summary }
+            | Self::ProviderDown { summary } => Some(summary.clone()),
+            Self::Store(error) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
     /// The word in metrics and logs.
     pub fn word(&self) -> &'static str {
         match self {

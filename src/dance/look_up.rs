@@ -3,7 +3,7 @@
 //! Replies are strangers' texts: values that could not stand where the entry puts them make an item not count, names are
 //! shown without what could mislead a reader, and lists have an end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::base::digest::sha256;
 use crate::base::http::{Request, Response};
 use crate::base::secret::Secret;
+use crate::base::shown::shown;
 use crate::catalogue::Entry;
 use crate::catalogue::entry::Lookup;
 use crate::catalogue::uses::Uses;
@@ -31,10 +32,10 @@ pub struct Item {
 
 /// Longer values are none.
 const LONGEST_VALUE: usize = 1024;
-/// Longer names are cut.
-const LONGEST_NAME: usize = 100;
 /// More items are not offered.
 const MOST_ITEMS: usize = 500;
+/// More are not looked at: a list may be long without offering anything.
+const MOST_READ: usize = 5_000;
 
 /// The request of a look-up; `None` if the token fits into no header.
 pub fn request(look_up: &Lookup, access_token: &Secret) -> Option<Request> {
@@ -68,8 +69,11 @@ pub fn read(entry: &Entry, look_up: &Lookup, reply: &Response) -> Result<Vec<Ite
         _ => return Err(format!("the reply has no list at {:?}", look_up.items)),
     };
     let uses = Uses::of(entry);
+    let patterns: Patterns<'_> =
+        look_up.patterns.iter().map(|(name, pattern)| (name.as_str(), Regex::new(pattern).ok())).collect();
     let mut known = BTreeSet::new();
-    let offered = items.iter().filter(|item| counts(look_up, item)).filter_map(|item| read_item(look_up, &uses, item));
+    let counting = items.iter().take(MOST_READ).filter(|item| counts(look_up, item));
+    let offered = counting.filter_map(|item| read_item(look_up, &uses, &patterns, item));
     // Some providers name a site once for each product: what is the same to us is one.
     Ok(offered.filter(|item| known.insert(needed(&uses, &item.captured))).take(MOST_ITEMS).collect())
 }
@@ -94,13 +98,20 @@ fn counts(look_up: &Lookup, item: &Value) -> bool {
     })
 }
 
+/// What captured values must look like, each made ready once; nothing fits one that cannot be.
+type Patterns<'l> = BTreeMap<&'l str, Option<Regex>>;
+
 /// `None` if a value that is needed is missing, or could not stand where it is to.
-fn read_item(look_up: &Lookup, uses: &Uses, item: &Value) -> Option<Item> {
+fn read_item(look_up: &Lookup, uses: &Uses, patterns: &Patterns<'_>, item: &Value) -> Option<Item> {
     let mut captured = Captured::new();
     for (name, place) in &look_up.capture {
         let value = item.pointer(place).and_then(text_or_number).filter(|value| value.len() <= LONGEST_VALUE);
         let value = if uses.needs(name) { value } else { value.map(|value| shown(&value)) };
-        let fits = |value: &String| !value.is_empty() && uses.accepts(name, value) && has_pattern(look_up, name, value);
+        let has_pattern = |value: &str| match patterns.get(name.as_str()) {
+            Some(pattern) => pattern.as_ref().is_some_and(|pattern| pattern.is_match(value)),
+            None => true,
+        };
+        let fits = |value: &String| !value.is_empty() && uses.accepts(name, value) && has_pattern(value);
         match value.filter(fits) {
             Some(value) => drop(captured.insert(name.clone(), value)),
             None if uses.needs(name) => return None,
@@ -112,31 +123,6 @@ fn read_item(look_up: &Lookup, uses: &Uses, item: &Value) -> Option<Item> {
     let values = || captured.values().cloned().collect::<Vec<_>>().join(", ");
     let name = name.unwrap_or_else(|| shown(&values()));
     (!captured.is_empty()).then_some(Item { name, captured })
-}
-
-fn has_pattern(look_up: &Lookup, name: &str, value: &str) -> bool {
-    let pattern = look_up.patterns.get(name);
-    pattern.is_none_or(|pattern| Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(value)))
-}
-
-/// A stranger's text as it may be shown: in one line, not endless, and without what turns the writing around or hides.
-pub fn shown(text: &str) -> String {
-    let hides = |character: char| {
-        character.is_control()
-            || matches!(
-                character,
-                '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-            )
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            || matches!(character, '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
-    };
-    let plain: String = text.chars().map(|character| if hides(character) { ' ' } else { character }).collect();
-    let words: Vec<&str> = plain.split_whitespace().collect();
-    let words = words.join(" ");
-    if words.chars().count() <= LONGEST_NAME {
-        return words;
-    }
-    words.chars().take(LONGEST_NAME - 1).chain(['…']).collect()
 }
 
 /// All that several look-ups offer together: each item of one with each of the others.

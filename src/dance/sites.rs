@@ -246,7 +246,9 @@ fn names_of_look_ups(provider: &Provider) -> BTreeSet<String> {
 
 /// The values that say which company, workspace or site it is, and that look-ups bring.
 fn realm_of_look_ups(provider: &Provider) -> Vec<&String> {
-    provider.entry.realm.iter().filter(|name| provider.looked_up.contains(*name)).collect()
+    let realm: Vec<&String> = provider.entry.realm.iter().filter(|name| provider.looked_up.contains(*name)).collect();
+    // Where the entry does not say what tells one site from another, all that calls need does.
+    if realm.is_empty() { provider.looked_up.iter().collect() } else { realm }
 }
 
 /// What a connection is for; where that is not known, what the one before it was for.

@@ -223,7 +223,7 @@ pub async fn connect(
         return not_from_here();
     }
     let form = Parameters::from_form(&body);
-    let label = label(form.one("label").ok().flatten());
+    let label = label_in(&form);
     let user = match session::user(&state, &headers).await {
         Ok(Some(user)) => user,
         Ok(None) => {
@@ -297,10 +297,15 @@ pub async fn disconnect(
     }
     let Some(provider) = offered(&state, &provider) else { return pages::not_found() };
     let form = Parameters::from_form(&body);
-    let Some(label) = label(form.one("label").ok().flatten()) else { return pages::not_found() };
+    let Some(label) = label_in(&form) else { return pages::not_found() };
     let disconnected = async {
         let Some(user) = session::user(&state, &headers).await? else { return Ok(None) };
-        state.dance.disconnect(&ConnectionKey::new(user.subject, provider.name.clone(), label)).await
+        let key = ConnectionKey::new(user.subject, provider.name.clone(), label);
+        let shown = form.one(choose::CONNECTION).ok().flatten();
+        match state.store.connection(key.clone()).await? {
+            Some(there) if shown == Some(there.id.as_str()) => state.dance.disconnect(&key).await,
+            _ => Ok(None),
+        }
     };
     match disconnected.await {
         Ok(Some(_)) => {
@@ -343,13 +348,12 @@ pub async fn choose(
     }
     let Some(provider) = offered(&state, &provider) else { return pages::not_found() };
     let form = Parameters::from_form(&body);
-    let Some(label) = label(form.one("label").ok().flatten()) else { return pages::not_found() };
-    let site = form.one("site").ok().flatten().unwrap_or_default();
+    let Some(label) = label_in(&form) else { return pages::not_found() };
     let name = &provider.entry.display_name;
     match session::user(&state, &headers).await {
         Ok(Some(user)) => {
             let key = ConnectionKey::new(user.subject, provider.name.clone(), label);
-            match state.dance.choose(&key, site).await {
+            match choose::carry_out(&state, &key, &form).await {
                 Ok(site) => {
                     let text = format!("From now on {} is used at {name}.", site.name);
                     to_account_with(&state, Notice::good("Chosen.", text))
@@ -369,7 +373,12 @@ fn choose_paths(provider: &Provider) -> choose::Paths {
 /// The label that an address names.
 fn label_of(query: Option<&str>) -> Option<Label> {
     let parameters = Parameters::from_form(query.unwrap_or_default().as_bytes());
-    label(parameters.one("label").ok().flatten())
+    label_in(&parameters)
+}
+
+/// The label that a form names; `None` if it is none, or if there are two.
+fn label_in(form: &Parameters) -> Option<Label> {
+    label(form.one("label").ok()?)
 }
 
 /// `POST /account/grants/{id}/revoke`

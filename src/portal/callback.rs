@@ -38,7 +38,9 @@ pub async fn callback(
     );
     let is_https = state.public_url.is_https();
     let find = |name: &str| cookie(&headers, name, is_https);
-    let mut returned = state.dance.callback(&provider, &parameters, &find).await;
+    let user = session::user(&state, &headers).await.ok().flatten();
+    let signed_in = user.as_ref().map(|user| &user.subject);
+    let mut returned = state.dance.callback(&provider, &parameters, &find, signed_in).await;
     let spent = returned.spent_cookie.take().and_then(|name| expire_cookie(&cookie_key(&name, is_https), is_https));
     let mut response = go_on(&state, &headers, configured, returned).await;
     if let Some(expired) = spent {
@@ -67,10 +69,15 @@ async fn go_on(state: &PublicState, headers: &HeaderMap, provider: &Provider, re
             kept.map_or_else(|error| visit_error(&error), |()| see_other(&format!("/visit/{id}")))
         }
         (Continuation::Done, Err(error)) => connected::failed(state, headers, provider, &error),
-        (Continuation::Done, Ok(Connected { choice_needed: true, .. })) => {
-            see_other(&Place::Link.step("choose", &provider.name))
+        (Continuation::Done, Ok(Connected { choice_needed, key, id, .. })) => {
+            let mut response = match choice_needed {
+                true => see_other(&Place::Link.step("choose", &provider.name)),
+                false => see_other(&format!("/connected/{}", provider.name)),
+            };
+            // From now on this browser may see what it has just connected, and nothing that was there before.
+            response.headers_mut().append(SET_COOKIE, connected::ticket(state, &key, Some(id)));
+            response
         }
-        (Continuation::Done, Ok(_)) => see_other(&format!("/connected/{}", provider.name)),
         (Continuation::Account | Continuation::Connect(..), Err(error)) => {
             to_account_with(state, explain(name, &error, HERE).notice())
         }

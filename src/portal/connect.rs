@@ -66,8 +66,8 @@ pub async fn begin(State(state): State<PublicState>, Path(token): Path<String>, 
     match begun.await {
         Ok((begun, key)) => {
             let mut response = to_provider(&begun, &state.public_url);
-            // Who has used up the link may go on where it has led, in this browser, for a quarter of an hour.
-            response.headers_mut().append(SET_COOKIE, connected::ticket(&state, &key));
+            // Who has used up the link may try again in this browser, for a quarter of an hour.
+            response.headers_mut().append(SET_COOKIE, connected::ticket(&state, &key, None));
             response
         }
         Err(error) => begin_error(&error),

@@ -25,6 +25,7 @@ use crate::model::connection::ConnectionKey;
 use crate::model::continuation::Continuation;
 use crate::model::flow::{Purpose, RETURN_LIFETIME};
 use crate::model::names::{Label, ProviderName, Subject};
+use crate::store::StoreError;
 
 const COOKIE: &str = "sidekey_link";
 
@@ -34,30 +35,47 @@ struct Ticket {
     subject: Subject,
     provider: ProviderName,
     label: Label,
+    /// The connection that it has made. Before it has, it may try, and learns nothing of what is there.
+    connection: Option<String>,
     expires_at: Timestamp,
 }
 
-/// The ticket of a browser that has just used up a link.
-pub fn ticket(state: &PublicState, key: &ConnectionKey) -> HeaderValue {
+/// The ticket of a browser that has used up a link, and then that of one that has made this connection by it.
+pub fn ticket(state: &PublicState, key: &ConnectionKey, connection: Option<String>) -> HeaderValue {
     let expires_at = state.clock.now().plus(RETURN_LIFETIME);
     let ConnectionKey { subject, provider, label, .. } = key.clone();
-    let text = state.seals.seal(&Ticket { subject, provider, label, expires_at });
+    let text = state.seals.seal(&Ticket { subject, provider, label, connection, expires_at });
     set_cookie(COOKIE, &text, RETURN_LIFETIME.as_secs(), state.public_url.is_https())
 }
 
-/// What this browser has come for, if it has come for this provider.
-fn key(state: &PublicState, headers: &HeaderMap, provider: &Provider) -> Option<ConnectionKey> {
+/// What this browser has come for, if it has come for this provider, and the connection that it has made.
+fn came_for(state: &PublicState, headers: &HeaderMap, provider: &Provider) -> Option<(ConnectionKey, Option<String>)> {
     let text = cookie(headers, COOKIE, state.public_url.is_https())?;
     let ticket: Ticket = state.seals.open(&text)?;
     let is_good = ticket.expires_at > state.clock.now() && ticket.provider == provider.name;
-    is_good.then(|| ConnectionKey::new(ticket.subject, ticket.provider, ticket.label))
+    is_good.then(|| (ConnectionKey::new(ticket.subject, ticket.provider, ticket.label), ticket.connection))
+}
+
+/// The connection that this browser has made, if it is still the one that is there.
+async fn made(
+    state: &PublicState,
+    headers: &HeaderMap,
+    provider: &Provider,
+) -> Result<Option<ConnectionKey>, StoreError> {
+    let Some((key, Some(id))) = came_for(state, headers, provider) else { return Ok(None) };
+    let there = state.store.connection(key.clone()).await?;
+    Ok(there.is_some_and(|there| there.id == id).then_some(key))
 }
 
 /// `GET /connected/{provider}`
 pub async fn page(State(state): State<PublicState>, Path(provider): Path<String>, headers: HeaderMap) -> Response {
     let Some(provider) = connections::find(&state, &provider) else { return pages::not_found() };
     let name = &provider.entry.display_name;
-    let Some(key) = key(&state, &headers, provider) else { return done(name) };
+    let key = match made(&state, &headers, provider).await {
+        Ok(Some(key)) => key,
+        Ok(None) => return done(name),
+        Err(error) => return store_failed(&error),
+    };
     let found = bucket(&state, provider, Some(&key.subject), Some(&key.label), None).await;
     let bucket = match found {
         Ok(bucket) => bucket,
@@ -81,7 +99,7 @@ pub async fn page(State(state): State<PublicState>, Path(provider): Path<String>
 /// What is said when the dance that a link has begun did not end well; the same browser may try again.
 pub fn failed(state: &PublicState, headers: &HeaderMap, provider: &Provider, error: &CallbackError) -> Response {
     let name = &provider.entry.display_name;
-    if key(state, headers, provider).is_none() {
+    if came_for(state, headers, provider).is_none() {
         return explain(name, error, ELSEWHERE).page();
     }
     let said = explain(name, error, "You can try it again here, for a quarter of an hour after the link was opened.");
@@ -126,7 +144,7 @@ pub async fn again(
         return too_many_page(&verdict);
     }
     let Some(provider) = connections::find(&state, &provider) else { return pages::not_found() };
-    let Some(key) = key(&state, &headers, provider) else { return over() };
+    let Some((key, _)) = came_for(&state, &headers, provider) else { return over() };
     match state.dance.start(Purpose::Connect(key), Continuation::Done, Wanted::default()).await {
         Ok(begun) => {
             let mut response = pages::leave(begun.authorize_url.as_str(), &provider.entry.display_name);
@@ -144,7 +162,11 @@ pub async fn choose_page(
     headers: HeaderMap,
 ) -> Response {
     let Some(provider) = connections::find(&state, &provider) else { return pages::not_found() };
-    let Some(key) = key(&state, &headers, provider) else { return over() };
+    let key = match made(&state, &headers, provider).await {
+        Ok(Some(key)) => key,
+        Ok(None) => return over(),
+        Err(error) => return store_failed(&error),
+    };
     choose::page(&state, provider, &key, &paths(provider)).await
 }
 
@@ -159,10 +181,13 @@ pub async fn choose(
         return not_from_here();
     }
     let Some(provider) = connections::find(&state, &provider) else { return pages::not_found() };
-    let Some(key) = key(&state, &headers, provider) else { return over() };
+    let key = match made(&state, &headers, provider).await {
+        Ok(Some(key)) => key,
+        Ok(None) => return over(),
+        Err(error) => return store_failed(&error),
+    };
     let form = Parameters::from_form(&body);
-    let site = form.one("site").ok().flatten().unwrap_or_default();
-    match state.dance.choose(&key, site).await {
+    match choose::carry_out(&state, &key, &form).await {
         Ok(_) => (StatusCode::SEE_OTHER, [(LOCATION, paths(provider).back)]).into_response(),
         Err(error) => choose::refused(&provider.entry.display_name, &error, &paths(provider).action),
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::PublicState;
 use crate::base::clock::Timestamp;
+use crate::base::shown::shown;
 use crate::catalogue::Provider;
 use crate::model::connection::{Captured, ConnectionKey};
 use crate::model::names::{Label, ProviderName, Subject};
@@ -34,6 +35,8 @@ pub struct Bucket {
 pub struct Row {
     /// What it is found by.
     pub key: ConnectionKey,
+    /// Its record's name.
+    pub id: String,
     /// How it stands.
     pub status: Status,
     /// How its APIs stand.
@@ -124,6 +127,7 @@ async fn row(state: &PublicState, provider: &Provider, record: &ConnectionRecord
     };
     Some(Row {
         key: record.key.clone(),
+        id: record.id.clone(),
         status,
         chips: chips(provider, apis, |api| scopes::standing(provider, api, record.held())),
         account: record.account.clone().or_else(|| named(provider, &record.captured)),
@@ -153,7 +157,7 @@ fn api_name(provider: &Provider, api: &str) -> String {
 /// What came with the grant and says whose it is: a name, or else what tells one company from another.
 fn named(provider: &Provider, captured: &Captured) -> Option<String> {
     let name = captured.iter().find(|(name, _)| name.ends_with("_name")).map(|(_, value)| value);
-    name.or_else(|| provider.entry.realm.iter().find_map(|name| captured.get(name))).cloned()
+    name.or_else(|| provider.entry.realm.iter().find_map(|name| captured.get(name))).map(|name| shown(name))
 }
 
 /// Whether the connection that a user has there lacks an API that it was never asked for.

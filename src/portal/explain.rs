@@ -6,6 +6,7 @@ use tracing::error;
 
 use super::notice::Notice;
 use super::pages;
+use crate::base::shown::shown;
 use crate::dance::CallbackError;
 
 /// What a page says.
@@ -92,6 +93,7 @@ pub fn explain(provider: &str, error: &CallbackError, again: &str) -> Explanatio
             ("Incomplete answer", format!("The parameter {parameter} in {provider}'s answer {what}."), again)
         }
         CallbackError::OtherRealm { name, connected, chosen } => {
+            let (chosen, connected) = (shown(chosen), shown(connected));
             let differs = format!(
                 "{provider} answers for another {name} ({chosen}) than the one that is connected ({connected})."
             );

@@ -214,7 +214,7 @@ pub async fn choose(
     };
     let form = Parameters::from_form(&body);
     let paths = choose_paths(&id, provider);
-    match state.dance.choose(&key, form.one("site").ok().flatten().unwrap_or_default()).await {
+    match choose::carry_out(&state, &key, &form).await {
         Ok(_) => see_other(&paths.back),
         Err(error) => choose::refused(&provider.entry.display_name, &error, &paths.back),
     }

@@ -181,7 +181,15 @@ async fn another_company_is_told_on_the_page_and_can_stand_beside_the_first() {
         "{}",
         asked.text()
     );
-    let (_, page) = visitor.submit(&disconnect, &fields(&[("label", "branch")])).await.page();
+    // A form that was shown about another connection, or about none, ends nothing.
+    for shown in [&[("label", "branch")][..], &[("label", "branch"), ("connection", "c_other")]] {
+        assert_eq!(visitor.post(&disconnect, &fields(shown)).await.status, 404, "{shown:?}");
+    }
+    let shown = Visitor::shown_connection(&asked);
+    let meant = [fields(&[("label", "branch")]), vec![shown.clone()]].concat();
+    let doubled = [fields(&[("label", "branch"), ("label", "zzz")]), vec![shown]].concat();
+    assert_eq!(visitor.post(&disconnect, &doubled).await.status, 404, "which of the two is meant?");
+    let (_, page) = visitor.submit(&disconnect, &meant).await.page();
     assert!(
         page.text().contains("QuickBooks Online is disconnected.") && !page.text().contains("1111111111111"),
         "{}",
@@ -364,6 +372,69 @@ async fn the_operators_name_picture_and_colour_are_served_by_us() {
     assert_eq!((logo.status, logo.text().as_str(), logo.header("content-type")), (200, svg, "image/svg+xml"));
     assert_eq!(logo.header("x-content-type-options"), "nosniff");
     assert_eq!(logo.header("content-security-policy"), "default-src 'none'; style-src 'unsafe-inline'; sandbox");
+    front.stop().await;
+}
+
+/// A link is good for connecting, and for nothing that was there before.
+#[tokio::test]
+async fn a_link_neither_shows_nor_changes_what_is_connected_already() {
+    let world = World::start().await;
+    world.connect("notion", "org-42").await;
+    let link = world.link("notion", "org-42").await;
+    let begun = send(world.client.post(&link)).await;
+    let cookies: Vec<String> = begun.headers.get_all("set-cookie").iter().map(pair).collect();
+    let page = world.client.get(world.public("/connected/notion")).header("cookie", cookies.join("; "));
+    let page = send(page).await.text();
+    assert!(!page.contains("Connected") && !page.contains("Disconnect"), "{page}");
+    for request in [
+        world.client.get(world.public("/connected/notion/choose")),
+        world.client.post(world.public("/connected/notion/choose")),
+    ] {
+        let answer = send(request.header("cookie", cookies.join("; "))).await;
+        let over = "It was used more than fifteen minutes ago, or in another browser.";
+        assert_page(&answer, 403, "This link is over", over);
+    }
+    // Once it has connected, the same browser sees what it has made.
+    let flow = (begun.header("location").to_owned(), String::new());
+    let done = world.callback(&world.callback_url(&flow).await.0, &cookies.join("; ")).await;
+    assert_eq!(done.status, 303, "{}", done.text());
+    let ticket = done.headers.get_all("set-cookie").iter().map(pair).find(|cookie| cookie.contains("sidekey_link"));
+    let page = world.client.get(world.public("/connected/notion")).header("cookie", ticket.clone().expect("a ticket"));
+    let page = send(page).await.text();
+    assert!(page.contains("<h1>Notion is connected</h1>") && page.contains("Connected as"), "{page}");
+    // And no longer than it is there.
+    world.connect("notion", "org-42").await;
+    let page = world.client.get(world.public("/connected/notion")).header("cookie", ticket.expect("a ticket"));
+    assert!(!send(page).await.text().contains("Connected as"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_only_looks_has_nothing_done_where_a_link_has_led() {
+    let world = World::start().await;
+    for path in ["/connected/notion", "/connected/notion/choose"] {
+        let answer = send(world.client.head(world.public(path))).await;
+        assert_eq!(answer.status, 405, "{path}");
+    }
+    world.stop().await;
+}
+
+/// Two people share a browser: what the first began is not stored under the first while the second is signed in.
+#[tokio::test]
+async fn what_one_user_began_is_not_ended_under_another() {
+    let server = "providers = [\"notion\", \"github\"]\nrequired = [\"notion\"]\n";
+    let front = start(Special { server, ..Special::default() }).await;
+    let mut visitor = signed_in(&front, "alice").await;
+    let connect = front.world.public("/account/connect/github");
+    let callback = visitor.submit_until(&connect, &[], &front.world.public("/callback/")).await.away();
+    visitor.post(&front.world.public("/account/sign-out"), &[]).await;
+    visitor.user = "bob".to_owned();
+    visitor.sign_in().await.page();
+    let (at, page) = visitor.open(&callback).await.page();
+    assert_eq!(at, front.world.public("/account"));
+    assert_notice(&page, "Another browser", "This sign-in was begun in another browser, or cookies were removed");
+    let connections = front.connections().await;
+    assert!(connections.iter().all(|connection| connection["provider"] != "github"), "{connections:?}");
     front.stop().await;
 }
 

@@ -208,6 +208,13 @@ impl Visitor {
     }
 
     /// One form, sent from a page of ours.
+    /// The field of a page's form that says about which connection it was shown.
+    pub fn shown_connection(page: &Answer) -> (String, String) {
+        let text = page.text();
+        let value = text.split("name=\"connection\" value=\"").nth(1).unwrap_or_else(|| panic!("{text}"));
+        ("connection".to_owned(), value.split('"').next().expect("its end").to_owned())
+    }
+
     pub async fn post(&mut self, url: &str, fields: &[(String, String)]) -> Answer {
         let url = self.reachable(url);
         let request = form(self.client.post(url), fields).header("sec-fetch-site", "same-origin");

@@ -180,10 +180,11 @@ async fn users_disconnect_their_own_accounts_and_nobody_elses() {
     assert!(asked.text().contains("It will be missing in: A client."), "{}", asked.text());
     assert_eq!(call_gitlab(&front, &tokens.access).await.json()["status"], 200);
     assert!(visitor.account().await.text().contains("href=\"/account/disconnect/gitlab\""));
-    let done = visitor.post(&url, &[]).await;
+    let meant = [crate::front_support::Visitor::shown_connection(&asked)];
+    let done = visitor.post(&url, &meant).await;
     assert_eq!((done.status, done.header("location")), (303, "/account"));
     assert!(!visitor.account().await.text().contains("href=\"/account/disconnect/gitlab\""));
-    assert_eq!(visitor.post(&url, &[]).await.status, 404, "once");
+    assert_eq!(visitor.post(&url, &meant).await.status, 404, "once");
     let answer = call_gitlab(&front, &tokens.access).await.json();
     assert_eq!(answer["body"]["type"], "urn:sidekey:error:not-connected");
     let unknown = visitor.post(&front.world.public("/account/disconnect/nobody"), &[]).await;

@@ -204,7 +204,10 @@ async fn one_process_owns_the_store_and_the_others_ask_it() {
     assert!(text.contains("alice  quickbooks  default  active"), "{text}");
     let handle = running.handle("alice").await;
     let listed = out(&sidekey(&["handle", "list", "--config", running.config()]).await);
-    assert!(listed.contains("alice  default  all providers  does not expire") && !listed.contains(&handle), "{listed}");
+    assert!(
+        listed.contains("alice  any label  all providers  does not expire") && !listed.contains(&handle),
+        "{listed}"
+    );
     let id = listed.split_whitespace().next().expect("an id").to_owned();
     assert_eq!(
         out(&sidekey(&["handle", "revoke", &id, "--config", running.config()]).await),

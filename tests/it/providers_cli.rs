@@ -73,6 +73,9 @@ async fn entries_are_listed_and_shown() {
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
     }
+    // An environment may have another default of an input.
+    let shown = out(&sidekey(&["providers", "show", "salesforce", "--environment", "sandbox"]).await);
+    assert!(shown.contains("token          https://test.salesforce.com/services/oauth2/token"), "{shown}");
     let json = out(&sidekey(&["providers", "show", "github", "--json"]).await);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["entry"]["rotation"]["kills_access"], true);

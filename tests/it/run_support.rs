@@ -71,7 +71,7 @@ impl Place {
     pub fn sidekey(&self, arguments: &[&str]) -> Command {
         // Whatever runs the tests may have signals ignored (a job in the background of a shell), and programs inherit that.
         let mut command = Command::new("/usr/bin/env");
-        command.arg("--default-signal=INT,QUIT").arg(binary());
+        command.arg("--default-signal=HUP,INT,QUIT").arg(binary());
         let config = self.files.config.to_str().expect("text");
         command.arg(arguments[0]).args(["--config", config]).args(&arguments[1..]);
         command.current_dir("/").kill_on_drop(true).stdin(Stdio::null()).env_remove("SIDEKEY_CONFIG");

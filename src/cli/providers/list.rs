@@ -29,6 +29,13 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let text = |row: &Value, key: &str| row[key].as_str().unwrap_or("-").to_owned();
     let width = |key: &str| rows.iter().map(|row| text(row, key).chars().count()).max().unwrap_or(0);
     let (names, titles, models) = (width("name"), width("display_name"), width("rotation"));
+    let heading = |word: &str, width: usize| format!("{word:width$}");
+    say(&format!(
+        "{}  {}  {}  CHECKED ON  SOURCE   APIS",
+        heading("NAME", names),
+        heading("DISPLAY NAME", titles),
+        heading("ROTATION", models)
+    ));
     for row in &rows {
         let apis: Vec<&str> = row["apis"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         say(&format!(

@@ -168,3 +168,12 @@ fn the_request_carries_the_token_as_bearer_and_what_is_declared() {
     assert!(request.headers["authorization"].is_sensitive() && request.body.is_empty());
     assert!(super::request(&entry.post_connect[0], &Secret::new("a\r\nb")).is_none());
 }
+
+/// A list of nothing must not keep a thread busy.
+#[test]
+fn a_list_is_not_read_without_end() {
+    let mut items = vec![json!({ "id": "../x" }); 5_000];
+    items[4_999] = json!({ "id": "last" });
+    items.push(json!({ "id": "beyond" }));
+    assert_eq!(offered(json!({}), &json!(items)), [pair("last", "last")]);
+}

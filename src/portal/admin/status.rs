@@ -45,6 +45,8 @@ struct ConnectionStatus {
     token: Option<TokenName>,
     state: &'static str,
     reason: Option<String>,
+    /// Whose account it is, where the provider says.
+    account: Option<String>,
     captured: Captured,
     /// Whether it has yet to be chosen which of several sites it is for.
     choice_needed: bool,
@@ -98,6 +100,7 @@ impl ConnectionStatus {
             label: record.key.label,
             token: record.key.token,
             choice_needed: provider.is_some_and(|provider| !provider.is_finished(&record.captured)),
+            account: record.account,
             captured: record.captured,
             scopes: record.scopes,
             generation: record.generation,

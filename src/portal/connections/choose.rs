@@ -8,6 +8,7 @@ use tracing::error;
 
 use crate::catalogue::Provider;
 use crate::dance::{ChoiceError, Site};
+use crate::issuer::parameters::Parameters;
 use crate::model::connection::ConnectionKey;
 use crate::portal::connections::card::label_field;
 use crate::portal::{PublicState, icons, pages};
@@ -29,16 +30,37 @@ pub async fn page(state: &PublicState, provider: &Provider, key: &ConnectionKey,
         Ok(sites) if sites.len() == 1 && sites[0].chosen => {
             (StatusCode::SEE_OTHER, [(LOCATION, paths.back.as_str())]).into_response()
         }
-        Ok(sites) => pages::page_with_form(StatusCode::OK, "Which one is meant?", form(name, &sites, key, paths)),
+        Ok(sites) => match state.store.connection(key.clone()).await {
+            Ok(there) => {
+                let id = there.map(|there| there.id).unwrap_or_default();
+                let content = form(name, &sites, key, &id, paths);
+                pages::page_with_form(StatusCode::OK, "Which one is meant?", content)
+            }
+            Err(error) => refused(name, &ChoiceError::Store(error), &paths.back),
+        },
         Err(error) => refused(name, &error, &paths.back),
     }
 }
 
-fn form(name: &str, sites: &[Site], key: &ConnectionKey, paths: &Paths) -> Markup {
+/// Carries out what a form says: for the connection about which it was shown, or not at all.
+pub async fn carry_out(state: &PublicState, key: &ConnectionKey, form: &Parameters) -> Result<Site, ChoiceError> {
+    let there = state.store.connection(key.clone()).await.map_err(ChoiceError::Store)?;
+    match form.one(CONNECTION) {
+        Ok(Some(shown)) if there.is_some_and(|there| there.id == shown) => {}
+        _ => return Err(ChoiceError::Replaced),
+    }
+    state.dance.choose(key, form.one("site").ok().flatten().unwrap_or_default()).await
+}
+
+/// The field that says about which connection a form was shown: who uses the browser may change between showing and sending.
+pub const CONNECTION: &str = "connection";
+
+fn form(name: &str, sites: &[Site], key: &ConnectionKey, id: &str, paths: &Paths) -> Markup {
     html! {
         div.card-head { (icons::tile(name)) p { "Your account at " strong { (name) } " has access to several. Choose the one that may be used." } }
         form method="post" action=(paths.action) {
             (label_field(&key.label))
+            input type="hidden" name=(CONNECTION) value=(id);
             fieldset {
                 legend { "Sites at " (name) }
                 @for site in sites {

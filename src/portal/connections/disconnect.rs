@@ -8,6 +8,7 @@ use super::{Bucket, Row};
 use crate::model::grant::Grant;
 use crate::model::names::Label;
 use crate::portal::connections::card::label_field;
+use crate::portal::connections::choose::CONNECTION;
 use crate::portal::{branding, icons, pages};
 
 /// Asks whether it is meant.
@@ -31,6 +32,7 @@ pub fn page(bucket: &Bucket, row: &Row, grants: &[Grant], back: &str) -> Respons
         div.decisions {
             form method="post" action={ "/account/disconnect/" (bucket.provider.name) } {
                 (label_field(&row.key.label))
+                input type="hidden" name=(CONNECTION) value=(row.id);
                 button.danger type="submit" { "Disconnect" span.unseen { " " (name) } }
             }
             a.button.quiet href=(back) { "Keep it" }

@@ -35,6 +35,11 @@ fn is_removed(name: &str) -> bool {
     }
 }
 
+/// Whether a header is one that the API's entry fills in, with the tenant for example.
+fn names_tenant(api: &Api, name: &str) -> bool {
+    api.always.iter().any(|(always, _)| always == name) || api.fill.header.iter().any(|(filled, _)| filled == name)
+}
+
 /// Looks for what must be refused, before anything is sent. `target` is the path and query that will go out, without the
 /// token.
 pub fn inspect(headers: &http::HeaderMap, api: &Api, target: &str) -> Result<(), InjectError> {
@@ -43,7 +48,7 @@ pub fn inspect(headers: &http::HeaderMap, api: &Api, target: &str) -> Result<(),
         let text = name.as_str();
         if memchr::memchr(b'_', text.as_bytes()).is_some() {
             let hyphenated = text.replace('_', "-");
-            if is_removed(&hyphenated) || is_carrier(&hyphenated) {
+            if is_removed(&hyphenated) || is_carrier(&hyphenated) || names_tenant(api, &hyphenated) {
                 return Err(InjectError::OddHeaderName);
             }
         }
@@ -134,6 +139,19 @@ mod tests {
             assert_eq!(inspected(name, "v", "/"), Err(InjectError::OddHeaderName), "{name}");
         }
         assert_eq!(inspected("x_own_header", "v", "/"), Ok(()));
+    }
+
+    #[test]
+    fn headers_of_the_tenant_are_refused_in_their_other_spelling() {
+        let api = &provider("xero").apis[0];
+        let inspected = |name: &'static str| {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), "other".parse().expect("a value"))]);
+            inspect(&headers, api, "/")
+        };
+        for name in ["xero_tenant_id", "xero-tenant_id", "xero_tenant-id"] {
+            assert_eq!(inspected(name), Err(InjectError::OddHeaderName), "{name}");
+        }
+        assert_eq!(inspected("xero_tenant"), Ok(()));
     }
 
     #[test]

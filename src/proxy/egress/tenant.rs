@@ -27,8 +27,10 @@ pub fn query<'q>(api: &Api, query: &'q str, captured: &Captured) -> Result<Cow<'
             None => (piece, ""),
         };
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let decoded = percent_decode_str(name).decode_utf8_lossy();
-        match api.fill.query.iter().find(|(declared, _)| declared.eq_ignore_ascii_case(&decoded)) {
+        // Some take spaces for nothing, and `name[]` for a list of that name.
+        let decoded = percent_decode_str(name).decode_utf8_lossy().replace('+', " ");
+        let decoded = decoded.split('[').next().unwrap_or_default().trim();
+        match api.fill.query.iter().find(|(declared, _)| declared.eq_ignore_ascii_case(decoded)) {
             None => out.push_str(pair),
             Some((_, tenant)) => {
                 let own = captured_value(captured, tenant)?;
@@ -112,6 +114,20 @@ mod tests {
         }
         assert_eq!(query(&api(), "a=b&&c", &captured()).as_deref(), Ok("a=b&&c"));
         assert_eq!(query(&api(), "a=b", &Captured::new()).as_deref(), Ok("a=b"));
+    }
+
+    /// Some servers drop spaces before a name, and read `name[]` as a list of that name.
+    #[test]
+    fn another_company_is_refused_under_any_spelling_of_the_parameter() {
+        for name in ["+realmid", "%20realmid", "realmid%20", "realmid[]", "realmid%5B0%5D", "+RealmId[a]"] {
+            let sent = format!("a=b&{name}=other");
+            let found = query(&api(), &sent, &captured());
+            assert!(matches!(found, Err(PolicyError::OtherTenant { .. })), "{name}: {found:?}");
+        }
+        assert_eq!(
+            query(&api(), "realmids=other&x[realmid]=1", &captured()).as_deref(),
+            Ok("realmids=other&x[realmid]=1")
+        );
     }
 
     #[test]
