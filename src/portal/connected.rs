@@ -162,12 +162,11 @@ pub async fn choose_page(
     headers: HeaderMap,
 ) -> Response {
     let Some(provider) = connections::find(&state, &provider) else { return pages::not_found() };
-    let key = match made(&state, &headers, provider).await {
-        Ok(Some(key)) => key,
-        Ok(None) => return over(),
-        Err(error) => return store_failed(&error),
-    };
-    choose::page(&state, provider, &key, &paths(provider)).await
+    match made(&state, &headers, provider).await {
+        Ok(Some(key)) => choose::page(&state, provider, &key, &paths(provider)).await,
+        Ok(None) => over(),
+        Err(error) => store_failed(&error),
+    }
 }
 
 /// `POST /connected/{provider}/choose`
