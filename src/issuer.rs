@@ -7,6 +7,7 @@
 //! that a request of journey J3 is verified without any I/O.
 
 pub mod authorize;
+pub mod child_handles;
 mod client_auth;
 mod client_document;
 mod clients;
@@ -41,7 +42,7 @@ use crate::telemetry::audit::Audit;
 pub use client_auth::Credentials;
 pub use client_document::DocumentError;
 pub use clients::ClientError;
-pub use live::{Admitted, LiveGrant, Refused};
+pub use live::{Admitted, Called, LiveGrant, Refused};
 pub use token::TokenAnswer;
 
 /// Whether a grant still has what it needs outside the issuer. Asked before tokens are accepted or refreshed.
@@ -76,17 +77,29 @@ pub struct Issuer {
     parts: Parts,
     clients: clients::Clients,
     secrets: client_auth::Secrets,
-    live: live::Live,
-    sessions: sessions::McpSessions,
+    live: Arc<live::Live>,
+    child_handles: Arc<child_handles::ChildHandles>,
+    sessions: Arc<sessions::McpSessions>,
 }
 
 impl Issuer {
     /// Reads all grants and sessions.
     pub async fn load(parts: Parts) -> Result<Arc<Self>, StoreError> {
         let clients = clients::Clients::new(&parts);
-        let live = live::Live::load(parts.store.as_ref(), &parts.sealer, &parts.settings, parts.clock.now()).await?;
+        let live = live::Live::load(parts.store.as_ref(), &parts.sealer, parts.clock.now()).await?;
         let sessions = sessions::McpSessions::load(Arc::clone(&parts.store), Arc::clone(&parts.clock)).await?;
-        Ok(Arc::new(Self { parts, clients, secrets: client_auth::Secrets::new(), live, sessions }))
+        let (live, sessions) = (Arc::new(live), Arc::new(sessions));
+        let (secrets, child_handles) = (client_auth::Secrets::new(), Arc::default());
+        Ok(Arc::new(Self { parts, clients, secrets, live, child_handles, sessions }))
+    }
+
+    /// The same issuer under other settings: grants, tokens and sessions are shared. Secrets of clients are verified anew:
+    /// they may be others.
+    pub fn under(&self, parts: Parts) -> Arc<Self> {
+        let clients = self.clients.under(&parts);
+        let (live, sessions) = (Arc::clone(&self.live), Arc::clone(&self.sessions));
+        let child_handles = Arc::clone(&self.child_handles);
+        Arc::new(Self { parts, clients, secrets: client_auth::Secrets::new(), live, child_handles, sessions })
     }
 
     /// What the operator decided.

@@ -7,12 +7,12 @@ use clap::{Args, ValueEnum};
 use http::Method;
 use serde_json::{Map, Value};
 
-use super::run::directory::equip;
-use super::run::plan::{Plan, Values, Wanted};
 use super::run::session::{captured_in, reachable_egress};
-use super::run::variables::{Facts, variables};
 use super::{CliError, ConfigArgument, admin_client, say};
 use crate::config;
+use crate::launch::directory::equip;
+use crate::launch::plan::{Plan, Values, Wanted};
+use crate::launch::variables::{Facts, variables};
 use crate::model::handle;
 use crate::portal::admin::{CaAnswer, NewHandleAnswer, NewHandleRequest, ServerAnswer};
 

@@ -61,9 +61,9 @@ pub struct Documents {
     http: Arc<dyn HttpClient>,
     store: Arc<dyn IssuerStore>,
     clock: Arc<dyn Clock>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     clients: DashMap<String, (Arc<Client>, Timestamp)>,
-    keys: DashMap<String, Keys>,
+    keys: Arc<DashMap<String, Keys>>,
 }
 
 /// Fetched keys.
@@ -87,10 +87,16 @@ impl Documents {
             http: Arc::clone(&parts.documents),
             store: Arc::clone(&parts.store),
             clock: Arc::clone(&parts.clock),
-            permits: Semaphore::new(CONCURRENT),
+            permits: Arc::new(Semaphore::new(CONCURRENT)),
             clients: DashMap::new(),
-            keys: DashMap::new(),
+            keys: Arc::default(),
         }
+    }
+
+    /// The same under other settings. Documents are read anew, since it depends on these what is accepted of them; fetched
+    /// keys stay.
+    pub fn under(&self, parts: &Parts) -> Self {
+        Self { permits: Arc::clone(&self.permits), keys: Arc::clone(&self.keys), ..Self::new(parts) }
     }
 
     /// The client that the document at `url` describes.

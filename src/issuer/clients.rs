@@ -38,6 +38,11 @@ impl Clients {
         Self { fixed: fixed.collect(), documents: Documents::new(parts), store: Arc::clone(&parts.store) }
     }
 
+    /// The same under other settings.
+    pub fn under(&self, parts: &Parts) -> Self {
+        Self { documents: self.documents.under(parts), ..Self::new(parts) }
+    }
+
     /// The client of this id, if it has been here before: a client that comes with a code or a token has. Nothing is fetched,
     /// so nobody can have us fetch things by asking for tokens.
     pub async fn known(&self, id: &str) -> Result<Arc<Client>, ClientError> {

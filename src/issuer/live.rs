@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use http::HeaderValue;
+use http::header::{HeaderValue, InvalidHeaderValue};
+use tokio::sync::watch;
 use tracing::{error, info};
 use zeroize::Zeroizing;
 
@@ -16,7 +17,6 @@ use crate::base::secret::Secret;
 use crate::model::grant::{AccessToken, EndReason, Grant};
 use crate::model::handle::HandleRecord;
 use crate::model::issued_token::{self, Kind};
-use crate::model::issuer_settings::IssuerSettings;
 use crate::model::names::Subject;
 use crate::model::scope::ScopeSet;
 use crate::model::server::McpServer;
@@ -31,23 +31,20 @@ pub struct LiveGrant {
     pub grant: Grant,
     /// What its handle stands for.
     pub handle: HandleRecord,
-    value: HeaderValue,
+    secret: Secret,
     ended: AtomicBool,
 }
 
 impl LiveGrant {
-    fn open(record: &GrantRecord, sealer: &Sealer, before: &str) -> Result<Self, String> {
+    fn open(record: &GrantRecord, sealer: &Sealer) -> Result<Self, String> {
         let grant = record.grant.clone();
         let subject = grant.authorization.user.subject.clone();
         let handle = sealer.open(&handle_context(&subject, &grant.id), &record.handle);
-        Self::new(grant, &handle.map_err(|error| error.to_string())?, before)
+        Ok(Self::new(grant, handle.map_err(|error| error.to_string())?))
     }
 
-    /// A grant and its handle; `before` is what stands before it in requests to the MCP server.
-    pub fn new(grant: Grant, handle: &Secret, before: &str) -> Result<Self, String> {
-        let text = Zeroizing::new(format!("{before}{}", handle.expose()));
-        let mut value = HeaderValue::from_str(&text).map_err(|_| "the handle is no header value".to_owned())?;
-        value.set_sensitive(true);
+    /// A grant and its handle.
+    pub fn new(grant: Grant, handle: Secret) -> Self {
         let record = HandleRecord {
             id: grant.id.clone(),
             subject: grant.authorization.user.subject.clone(),
@@ -59,7 +56,7 @@ impl LiveGrant {
             expires_at: Some(grant.expires_at),
             revoked_at: grant.ended.as_ref().map(|ended| ended.at),
         };
-        Ok(Self { value, ended: AtomicBool::new(grant.ended.is_some()), handle: record, grant })
+        Self { secret: handle, ended: AtomicBool::new(grant.ended.is_some()), handle: record, grant }
     }
 
     /// Whether it was ended before its time.
@@ -72,9 +69,12 @@ impl LiveGrant {
         !self.has_ended() && self.grant.expires_at > now
     }
 
-    /// The handle as the MCP server gets it, marked sensitive.
-    pub fn handle_value(&self) -> HeaderValue {
-        self.value.clone()
+    /// The handle as an MCP server gets it, with what stands `before` it there, marked sensitive.
+    pub fn handle_value(&self, before: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+        let text = Zeroizing::new(format!("{before}{}", self.secret.expose()));
+        let mut value = HeaderValue::from_str(&text)?;
+        value.set_sensitive(true);
+        Ok(value)
     }
 }
 
@@ -85,6 +85,15 @@ pub struct Admitted {
     pub grant: Arc<LiveGrant>,
     /// What it may do.
     pub scopes: ScopeSet,
+}
+
+/// Whose request it is, and at which server: an extension of requests that are answered by a service of ours.
+#[derive(Clone)]
+pub struct Called {
+    /// On whose behalf.
+    pub grant: Arc<LiveGrant>,
+    /// At which server.
+    pub server: Arc<McpServer>,
 }
 
 /// Why a token is not accepted (RFC 6750 section 3.1).
@@ -100,22 +109,23 @@ pub(super) struct Live {
     tokens: DashMap<Digest, (Arc<LiveGrant>, AccessToken), foldhash::fast::RandomState>,
     handles: DashMap<Digest, Arc<LiveGrant>, foldhash::fast::RandomState>,
     grants: DashMap<String, Arc<LiveGrant>, foldhash::fast::RandomState>,
+    /// How many have ended so far: for whoever waits for one to end.
+    ends: watch::Sender<u64>,
 }
 
 /// Handles of grants that are over are recognized for so long, so that their holders are told what happened.
 const REMEMBERED: Duration = Duration::from_secs(30 * 86_400);
 
 impl Live {
-    pub(super) async fn load(
-        store: &dyn IssuerStore,
-        sealer: &Sealer,
-        settings: &IssuerSettings,
-        now: Timestamp,
-    ) -> Result<Self, StoreError> {
-        let live = Self { tokens: DashMap::default(), handles: DashMap::default(), grants: DashMap::default() };
+    pub(super) async fn load(store: &dyn IssuerStore, sealer: &Sealer, now: Timestamp) -> Result<Self, StoreError> {
+        let live = Self {
+            tokens: DashMap::default(),
+            handles: DashMap::default(),
+            grants: DashMap::default(),
+            ends: watch::Sender::new(0),
+        };
         for record in store.grants(None).await? {
-            let before = settings.before_handle(&record.grant.authorization.server);
-            match LiveGrant::open(&record, sealer, before) {
+            match LiveGrant::open(&record, sealer) {
                 Ok(grant) => {
                     live.add_grant(record.handle_digest, Arc::new(grant));
                 }
@@ -160,6 +170,7 @@ impl Live {
     fn end(&self, id: &str) {
         if let Some(grant) = self.grant(id) {
             grant.ended.store(true, Ordering::Release);
+            self.ends.send_modify(|ends| *ends += 1);
         }
     }
 
@@ -204,6 +215,11 @@ impl Issuer {
             error!(operation = "end_grant", grant = grant.grant.id, %error, "ended here, but not in the store");
         }
         is_gone
+    }
+
+    /// Changes whenever a grant ends before its time.
+    pub fn grant_ends(&self) -> watch::Receiver<u64> {
+        self.live.ends.subscribe()
     }
 
     /// The grant whose handle this is.

@@ -50,4 +50,14 @@ impl McpSessions {
         }
         true
     }
+
+    /// Forgets a session: it was ended by its client.
+    pub async fn end(&self, server: &ServerName, id: &[u8]) {
+        let key = (server.clone(), sha256(id));
+        if self.owners.remove(&key).is_some()
+            && let Err(error) = self.store.forget_mcp_session(key.0, key.1).await
+        {
+            error!(operation = "mcp_session", %error, "ended, but not in the store; it will be known after a restart");
+        }
+    }
 }

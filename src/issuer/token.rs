@@ -136,8 +136,7 @@ impl Issuer {
         };
         let scopes = grant.authorization.scopes.clone();
         let made = self.make_tokens(&grant, scopes.clone(), now)?;
-        let before = self.parts.settings.before_handle(&grant.authorization.server);
-        let live = Arc::new(LiveGrant::new(grant, &handle, before).map_err(OAuthError::InvalidRequest)?);
+        let live = Arc::new(LiveGrant::new(grant, handle));
         // Known here before it is durable, though nobody has a token of it yet: a replay of the code that comes in between
         // then finds what it must end.
         self.live.add_grant(record.handle_digest, Arc::clone(&live));

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::authorization::VisitId;
 use crate::model::names::{Label, ProviderName};
+use crate::model::return_to::ReturnTo;
 
 /// Where a browser goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,4 +18,6 @@ pub enum Continuation {
     Account,
     /// The page that connects a provider, under this label: the user had to sign in first.
     Connect(ProviderName, Label),
+    /// A page of a partner, which is told the result.
+    Return(ReturnTo),
 }

@@ -1,5 +1,6 @@
 //! A dance under way: from the moment the browser is sent to the provider until it comes back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine;
@@ -21,6 +22,10 @@ pub const RETURN_LIFETIME: Duration = Duration::from_secs(900);
 pub struct ConnectLink {
     /// What it connects.
     pub key: ConnectionKey,
+    /// Where the browser goes on.
+    pub continuation: Continuation,
+    /// The APIs that are needed; `None` for all that are enabled.
+    pub apis: Option<BTreeSet<String>>,
     /// After this it is refused.
     pub expires_at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! What the issuer hands out: authorization codes, access tokens and refresh tokens. Only digests of them are kept.
+//! What we hand out to programs: authorization codes, access tokens, refresh tokens, keys. Only digests of them are kept.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,6 +18,8 @@ pub enum Kind {
     Refresh,
     /// The secret of a client that registered itself.
     ClientSecret,
+    /// The key of a partner's program.
+    ApiKey,
 }
 
 impl Kind {
@@ -27,6 +29,8 @@ impl Kind {
             Self::Access => "sk_at_",
             Self::Refresh => "sk_rt_",
             Self::ClientSecret => "sk_cs_",
+            // Long enough for secret scanners to know it from other people's keys.
+            Self::ApiKey => "sidekey_api_",
         }
     }
 }

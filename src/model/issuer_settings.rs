@@ -49,13 +49,6 @@ pub struct IssuerSettings {
     pub documents: DocumentSettings,
 }
 
-impl IssuerSettings {
-    /// What stands before a handle in requests to this server.
-    pub fn before_handle(&self, server: &ServerName) -> &str {
-        self.servers.get(server).map_or("", |server| &server.handle.before)
-    }
-}
-
 /// What access tokens look like.
 #[derive(Clone)]
 pub enum AccessTokenFormat {
@@ -96,4 +89,6 @@ pub struct Rates {
     pub requests_per_grant: Rate,
     /// Good requests, for each subject.
     pub requests_per_subject: Rate,
+    /// Good requests, for each API key.
+    pub requests_per_api_key: Rate,
 }

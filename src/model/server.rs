@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::model::access_policy::AccessPolicy;
 use crate::model::names::{Label, ProviderName, ServerName};
 use crate::model::scope::{OFFLINE_ACCESS, ScopeSet};
 
+pub use crate::model::stdio_server::StdioServer;
+
 /// One MCP server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct McpServer {
     /// The key of its table.
     pub name: ServerName,
@@ -57,6 +60,8 @@ pub enum Upstream {
         /// The path of the MCP endpoint.
         path: String,
     },
+    /// Nowhere: a child process of ours for each user, which speaks on stdin and stdout.
+    Stdio(Arc<StdioServer>),
 }
 
 impl Upstream {
@@ -64,6 +69,7 @@ impl Upstream {
     pub fn path(&self) -> &str {
         match self {
             Self::Tcp { path, .. } | Self::Unix { path, .. } => path,
+            Self::Stdio(_) => "/",
         }
     }
 
@@ -74,7 +80,7 @@ impl Upstream {
                 host.clone()
             }
             Self::Tcp { host, port, .. } => format!("{host}:{port}"),
-            Self::Unix { .. } => "localhost".to_owned(),
+            Self::Unix { .. } | Self::Stdio(_) => "localhost".to_owned(),
         }
     }
 }

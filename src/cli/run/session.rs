@@ -12,10 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
-use super::plan::Plan;
 use crate::base::clock::{Clock, SystemClock};
 use crate::cli::admin_client::ask_server;
 use crate::cli::{CliError, runtime};
+use crate::launch::plan::Plan;
 use crate::portal::admin::{Addresses, CaAnswer, NewHandleAnswer, NewHandleRequest, RenewRequest, ServerAnswer};
 
 /// So long the handle works without being renewed: it does not outlive a `run` that was killed by much.

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::base::files;
 use crate::cli::{CliError, ConfigArgument, load, runtime, serve};
 use crate::config::{Outline, Settings};
+use crate::launch::let_go_of_streams;
 use crate::server::{self, Environment};
 
 /// Locked by all `run`s while they live.
@@ -111,7 +112,8 @@ fn serve_users(argument: &ConfigArgument) -> Result<(), CliError> {
     let environment = Environment::system(&settings).map_err(failed)?;
     let ready = || tell(&json!({ "ready": true }));
     let over = async { lock = over.await.ok() };
-    runtime(settings.threads)?.block_on(server::run_until(settings, environment, ready, over)).map_err(failed)?;
+    let runtime = runtime(settings.threads)?;
+    serve::to_the_end(runtime, server::run_until(settings, environment, ready, over)).map_err(failed)?;
     drop(lock);
     Ok(())
 }
@@ -119,7 +121,7 @@ fn serve_users(argument: &ConfigArgument) -> Result<(), CliError> {
 /// One line for whoever started this, and then no more.
 fn tell(answer: &Value) {
     let _ = writeln!(std::io::stdout(), "{answer}");
-    super::let_go_of_streams();
+    let_go_of_streams();
 }
 
 /// What the configuration names if it is free, and anything on this machine if not: somebody else may have it, and the

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::unistd::{Uid, User};
 use rustix::fs::{FlockOperation, flock};
 
-use super::CliError;
+use super::LaunchError;
+use super::confined::{OURSELVES, confined};
 use crate::base::files;
 
 /// Numbers that neither distributions nor systemd give away.
@@ -26,8 +27,9 @@ pub struct OwnUser {
 
 impl OwnUser {
     /// Takes one.
-    pub fn take() -> Result<Self, CliError> {
-        let failed = |error: std::io::Error| CliError::Failed(format!("cannot take a user for the command: {error}"));
+    pub fn take() -> Result<Self, LaunchError> {
+        let failed =
+            |error: std::io::Error| LaunchError::Failed(format!("cannot take a user for the command: {error}"));
         let locks = Path::new(LOCKS);
         files::private_directory(locks).map_err(failed)?;
         // Not always the first one that is free: what the last program has left in public places is the next one's otherwise.
@@ -45,15 +47,20 @@ impl OwnUser {
             }
         }
         let (first, last) = (NUMBERS.start(), NUMBERS.end());
-        Err(CliError::Failed(format!("all users from {first} to {last} are taken; end some commands first")))
+        Err(LaunchError::Failed(format!("all users from {first} to {last} are taken; end some commands first")))
     }
 
     /// Ends what is left of it.
     pub fn end_all(&self) {
+        self.sweep_with(Path::new(OURSELVES));
+    }
+
+    /// The same by way of the Sidekey at `ourselves`.
+    pub fn sweep_with(&self, ourselves: &Path) {
         // What is left may end the one that comes to end it, where Landlock does not forbid that, but not each time.
         const TRIES: usize = 100;
-        let mut sweep = Command::new("/proc/self/exe");
-        sweep.args(["run-confined", "--as", "sweeper", "--user", &self.number.to_string(), "--", "-"]);
+        let mut sweep = confined(ourselves);
+        sweep.args(["--as", "sweeper", "--user", &self.number.to_string(), "--", "-"]);
         sweep.stdin(Stdio::null()).stdout(Stdio::null());
         let was_ended = |_: &usize| sweep.status().is_ok_and(|status| status.signal().is_some());
         let _ = (0..TRIES).take_while(was_ended).count();

@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Args, ValueEnum};
-use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use landlock::{
+    AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    Scope,
+};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -22,11 +25,14 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, Gid, Pid, Uid, access, getgid, getuid, setgid, setgroups, setsid, setuid};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, configure_capability_in_ambient_set,
     remove_capability_from_bounding_set, set_capabilities,
 };
 
+use super::bounds::Bounds;
+use super::directory;
 use super::supervise::Signals;
 
 /// Arguments of `run-confined`. Everybody can see them; there is nothing secret in them.
@@ -53,6 +59,8 @@ pub struct Arguments {
     /// What is to be seen even where its surroundings are not.
     #[arg(long)]
     own: Option<PathBuf>,
+    #[command(flatten)]
+    bounds: Bounds,
     /// The program.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -71,9 +79,12 @@ enum Role {
     Inside,
     /// Nothing: ends all processes of the user.
     Sweeper,
+    /// Nothing: removes what a program has written into its own directory.
+    Remover,
 }
 
 /// How a program is kept apart.
+#[derive(Clone, Debug)]
 pub enum Confinement {
     /// Not at all.
     None,
@@ -93,7 +104,12 @@ pub enum Confinement {
 impl Confinement {
     /// The command that starts `program`.
     pub fn command(&self, program: &[OsString]) -> Command {
-        let mut command = ourselves();
+        self.bounded_command(Path::new(OURSELVES), &Bounds::default(), program)
+    }
+
+    /// The same within bounds, by way of the Sidekey at `ourselves`.
+    pub fn bounded_command(&self, ourselves: &Path, bounds: &Bounds, program: &[OsString]) -> Command {
+        let mut command = confined(ourselves);
         command.args(["--parent", &std::process::id().to_string()]);
         match self {
             Self::None => drop(command.args(["--as", "unconfined"])),
@@ -103,15 +119,24 @@ impl Confinement {
                 add_paths(&mut command, hide, keep, Some(own));
             }
         }
+        bounds.add_to(&mut command);
         command.arg("--").args(program);
         command
     }
 }
 
-fn ourselves() -> Command {
-    let mut command = Command::new("/proc/self/exe");
+/// This very program, whatever its file is called.
+pub const OURSELVES: &str = "/proc/self/exe";
+
+/// `run-confined` of the Sidekey at this path.
+pub(super) fn confined(sidekey: &Path) -> Command {
+    let mut command = Command::new(sidekey);
     command.arg0("sidekey").arg("run-confined");
     command
+}
+
+fn ourselves() -> Command {
+    confined(Path::new(OURSELVES))
 }
 
 fn add_paths(command: &mut Command, hide: &[PathBuf], keep: &[PathBuf], own: Option<&PathBuf>) {
@@ -147,6 +172,10 @@ pub fn run(arguments: &Arguments, callers_umask: rustix::fs::Mode) -> ExitCode {
             Ok(()) => return ExitCode::SUCCESS,
             Err(why) => (1, why),
         },
+        Role::Remover => match remove(arguments) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(why) => (1, why),
+        },
     };
     let (code, why) = failed;
     complain(&why);
@@ -162,6 +191,9 @@ type Failed = (u8, String);
 
 /// Starts the program in the place of this process; returns only if that fails.
 fn start(arguments: &Arguments, user: Option<u32>) -> Failed {
+    if let Err(why) = arguments.bounds.keep() {
+        return (1, why);
+    }
     let (program, rest) = arguments.command.split_first().expect("required");
     let error = Command::new(program).args(rest).exec();
     not_started(program, &error, user)
@@ -202,7 +234,7 @@ fn own_user(arguments: &Arguments) -> Failed {
     if let Err(why) = become_user(user)
         .and_then(|()| outlive_nobody(arguments.parent))
         .and_then(|()| leave_terminal())
-        .and_then(|()| give_up_privileges())
+        .and_then(|()| give_up_privileges(&arguments.bounds))
     {
         return (1, why);
     }
@@ -238,6 +270,20 @@ fn sweep() -> Result<(), String> {
     }
 }
 
+/// With little for itself, whatever there is to be removed. A program without isolation may have left somebody who goes on writing.
+fn remove(arguments: &Arguments) -> Result<(), String> {
+    const LIMITS: [(Resource, u64); 2] = [(Resource::Nofile, 32), (Resource::Cpu, 600)];
+    for (resource, number) in LIMITS {
+        let number = getrlimit(resource).maximum.map_or(number, |most| most.min(number));
+        let limit = Rlimit { current: Some(number), maximum: Some(number) };
+        setrlimit(resource, limit).map_err(|error| format!("cannot limit itself: {error}"))?;
+    }
+    if arguments.user != 0 {
+        become_user(arguments.user)?;
+    }
+    arguments.own.iter().try_for_each(|own| directory::empty(own))
+}
+
 /// Dies with the process that started this one.
 fn outlive_nobody(parent: u32) -> Result<(), String> {
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
@@ -264,7 +310,7 @@ fn limit_capabilities() {
 }
 
 /// Nothing that is started from here on gets more than it has; nothing outside gets its signals and abstract sockets.
-fn give_up_privileges() -> Result<(), String> {
+fn give_up_privileges(bounds: &Bounds) -> Result<(), String> {
     let failed = |error: &dyn Display| format!("cannot give up privileges: {error}");
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
@@ -273,14 +319,28 @@ fn give_up_privileges() -> Result<(), String> {
     };
     set_capabilities(None, none).map_err(|error| failed(&error))?;
     prctl::set_no_new_privs().map_err(|error| failed(&error))?;
-    // Kernels before 6.12 cannot; users and namespaces do the most of it.
+    let root = match bounds.write_in {
+        Some(_) => Some(PathFd::new("/").map_err(|error| failed(&error))?),
+        None => None,
+    };
+    scope(root).map_err(|error| failed(&error))
+}
+
+/// Kernels before 6.12 cannot; users and namespaces do the most of it.
+///
+/// Where writing is confined as well, by a layer of its own, files move between directories only if every layer lets them:
+/// this one does, everywhere below `root`. It has no other word on files, so that programs elsewhere may mount in namespaces of their
+/// own, which whoever is held to rules on files may not.
+fn scope(root: Option<PathFd>) -> Result<(), RulesetError> {
     let scoped = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
-    let scoped = scoped.scope(Scope::AbstractUnixSocket).and_then(|ruleset| ruleset.scope(Scope::Signal));
-    scoped
-        .and_then(Ruleset::create)
-        .and_then(landlock::RulesetCreated::restrict_self)
-        .map(drop)
-        .map_err(|error| failed(&error))
+    let scoped = scoped.scope(Scope::AbstractUnixSocket)?.scope(Scope::Signal)?;
+    let scoped = match root {
+        Some(root) => {
+            scoped.handle_access(AccessFs::Refer)?.create()?.add_rule(PathBeneath::new(root, AccessFs::Refer))?
+        }
+        None => scoped.create()?,
+    };
+    scoped.restrict_self().map(drop)
 }
 
 fn outside(arguments: &Arguments) -> Result<u8, String> {
@@ -310,6 +370,7 @@ fn outside(arguments: &Arguments) -> Result<u8, String> {
     let mut inside = ourselves();
     inside.args(["--as", "inside"]);
     add_paths(&mut inside, &arguments.hide, &arguments.keep, arguments.own.as_ref());
+    arguments.bounds.add_to(&mut inside);
     let inside = inside.arg("--").args(&arguments.command).spawn().map_err(|error| error.to_string())?;
     super::let_go_of_streams();
     signals.supervise(inside, false).map_err(|error| error.to_string())
@@ -332,9 +393,11 @@ fn inside(arguments: &Arguments) -> Result<u8, Failed> {
     // What it was before may lie under what has been put over it.
     std::env::set_current_dir(&directory).map_err(|error| (1, format!("{}: {error}", directory.display())))?;
     limit_capabilities();
-    give_up_privileges().map_err(failed)?;
+    give_up_privileges(&arguments.bounds).map_err(failed)?;
     let mut program = ourselves();
-    program.args(["--as", "unconfined", "--alone", "--"]).args(&arguments.command);
+    program.args(["--as", "unconfined", "--alone"]);
+    arguments.bounds.add_to(&mut program);
+    program.arg("--").args(&arguments.command);
     let child = program.spawn().map_err(|error| (1, error.to_string()))?;
     super::let_go_of_streams();
     signals.supervise(child, true).map_err(|error| (1, error.to_string()))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
+use super::LaunchError;
 use crate::catalogue::recipe::{self, Placeholder, Recipe};
-use crate::cli::CliError;
 use crate::config::Outline;
 use crate::config::outline::OutlinedProvider;
 use crate::model::names::{Label, ProviderName, Subject};
@@ -14,7 +14,7 @@ use crate::model::names::{Label, ProviderName, Subject};
 #[derive(Args)]
 pub struct Wanted {
     /// Whose connections are reached; default: `egress.subject` of the configuration.
-    #[arg(long, alias = "user")]
+    #[arg(long, visible_alias = "user")]
     pub subject: Option<Subject>,
     /// The recipe of a published server (docs/recipes.md).
     #[arg(long)]
@@ -57,16 +57,19 @@ pub struct Values<'a> {
 
 impl<'o> Plan<'o> {
     /// Finds what is named; what cannot be found is said, with what there is.
-    pub fn make(wanted: &Wanted, outline: &'o Outline) -> Result<Self, CliError> {
+    pub fn make(wanted: &Wanted, outline: &'o Outline) -> Result<Self, LaunchError> {
         let recipe = wanted.recipe.as_deref().map(|name| outline.recipes.get(name)).transpose();
-        let recipe = recipe.map_err(CliError::Usage)?;
+        let recipe = recipe.map_err(LaunchError::Usage)?;
         let subject = wanted.subject.clone().or_else(|| outline.subject.clone()).ok_or_else(|| {
-            CliError::Usage("for whom? Give --subject S, or set egress.subject in the configuration".to_owned())
+            LaunchError::Usage("for whom? Give --subject S, or set egress.subject in the configuration".to_owned())
         })?;
         for name in &wanted.provider {
             if !outline.providers.contains_key(name) {
                 let known: Vec<&str> = outline.providers.keys().map(ProviderName::as_str).collect();
-                return Err(CliError::Usage(format!("no provider {name} is configured (known: {})", known.join(", "))));
+                return Err(LaunchError::Usage(format!(
+                    "no provider {name} is configured (known: {})",
+                    known.join(", ")
+                )));
             }
         }
         let provider = recipe.map(|recipe| provider_of(recipe, wanted, outline)).transpose()?;
@@ -78,7 +81,7 @@ impl<'o> Plan<'o> {
     }
 
     /// Says which variables the caller has yet to set.
-    pub fn check_asked(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), CliError> {
+    pub fn check_asked(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), LaunchError> {
         let asked = self.recipe.iter().flat_map(|recipe| &recipe.ask);
         let missing: Vec<String> = asked
             .filter(|(name, _)| variable(name).is_none_or(|value| value.is_empty()))
@@ -87,21 +90,21 @@ impl<'o> Plan<'o> {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(CliError::Usage(format!("the recipe needs these variables to be set: {}", missing.join(", "))))
+        Err(LaunchError::Usage(format!("the recipe needs these variables to be set: {}", missing.join(", "))))
     }
 
     /// The recipe's variables.
-    pub fn environment(&self, values: &Values<'_>) -> Result<Vec<(String, String)>, CliError> {
+    pub fn environment(&self, values: &Values<'_>) -> Result<Vec<(String, String)>, LaunchError> {
         self.recipe.iter().flat_map(|recipe| &recipe.environment).map(|text| filled(text, values)).collect()
     }
 
     /// The recipe's files.
-    pub fn files(&self, values: &Values<'_>) -> Result<Vec<(String, String)>, CliError> {
+    pub fn files(&self, values: &Values<'_>) -> Result<Vec<(String, String)>, LaunchError> {
         self.recipe.iter().flat_map(|recipe| &recipe.files).map(|text| filled(text, values)).collect()
     }
 
     /// The recipe's command.
-    pub fn command(&self, values: &Values<'_>) -> Result<Vec<String>, CliError> {
+    pub fn command(&self, values: &Values<'_>) -> Result<Vec<String>, LaunchError> {
         let words = self.recipe.iter().flat_map(|recipe| &recipe.command);
         words.map(|word| filled((&"command".to_owned(), word), values).map(|(_, word)| word)).collect()
     }
@@ -111,7 +114,7 @@ fn provider_of<'o>(
     recipe: &Recipe,
     wanted: &Wanted,
     outline: &'o Outline,
-) -> Result<(&'o ProviderName, &'o OutlinedProvider), CliError> {
+) -> Result<(&'o ProviderName, &'o OutlinedProvider), LaunchError> {
     let fits = |provider: &OutlinedProvider| provider.lineage.iter().any(|entry| recipe.providers.contains(entry));
     let is_wanted = |name: &ProviderName| wanted.provider.is_empty() || wanted.provider.contains(name);
     let mut fitting: Vec<_> =
@@ -119,9 +122,9 @@ fn provider_of<'o>(
     match (fitting.pop(), fitting.as_slice()) {
         (Some(only), []) => Ok(only),
         (Some(_), _) => {
-            Err(CliError::Usage(format!("several providers fit {}: say which with --provider", recipe.display_name)))
+            Err(LaunchError::Usage(format!("several providers fit {}: say which with --provider", recipe.display_name)))
         }
-        (None, _) => Err(CliError::Usage(format!(
+        (None, _) => Err(LaunchError::Usage(format!(
             "{} needs a provider of the entry {}, and none is configured; `sidekey connect` comes after that",
             recipe.display_name,
             recipe.providers.join(" or ")
@@ -129,7 +132,7 @@ fn provider_of<'o>(
     }
 }
 
-fn filled((name, text): (&String, &String), values: &Values<'_>) -> Result<(String, String), CliError> {
+fn filled((name, text): (&String, &String), values: &Values<'_>) -> Result<(String, String), LaunchError> {
     let none = |what: &str| format!("{name}: {what}");
     let provider = values.provider;
     let filled = recipe::fill(text, |placeholder| {
@@ -149,7 +152,7 @@ fn filled((name, text): (&String, &String), values: &Values<'_>) -> Result<(Stri
             _ => none("the provider has no environments"),
         })
     });
-    Ok((name.clone(), filled.map_err(CliError::Failed)?))
+    Ok((name.clone(), filled.map_err(LaunchError::Failed)?))
 }
 
 #[cfg(test)]
@@ -179,7 +182,7 @@ mod tests {
 
     fn refused(wanted: &Wanted, outline: &Outline) -> String {
         match Plan::make(wanted, outline) {
-            Err(CliError::Usage(why)) => why,
+            Err(LaunchError::Usage(why)) => why,
             _ => panic!("not refused"),
         }
     }
@@ -211,7 +214,7 @@ mod tests {
             let (handle, egress) = ("H", "127.0.0.1:1");
             plan.environment(&Values { handle, egress, provider: plan.provider, captured, files: "/d" })
         };
-        assert!(matches!(environment(&captured), Err(CliError::Failed(why)) if why.contains("holds no realm_id")));
+        assert!(matches!(environment(&captured), Err(LaunchError::Failed(why)) if why.contains("holds no realm_id")));
         captured.insert("realm_id".to_owned(), "42".to_owned());
         let environment = environment(&captured).unwrap_or_else(|_| panic!("filled"));
         let value = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -225,7 +228,7 @@ mod tests {
         let outline = outline(TWO);
         let plan = Plan::make(&wanted(Some("asking"), &[]), &outline).unwrap_or_else(|_| panic!("found"));
         let asked = plan.check_asked(&|_| None);
-        assert!(matches!(asked, Err(CliError::Usage(why)) if why.contains("X_TEAM (the id of the team)")));
+        assert!(matches!(asked, Err(LaunchError::Usage(why)) if why.contains("X_TEAM (the id of the team)")));
         assert!(plan.check_asked(&|_| Some("T1".to_owned())).is_ok());
     }
 }
