@@ -2,12 +2,19 @@
 //!
 //! [`file`] is the shape of the file and its documentation; [`load`] checks it and makes [`Settings`] of it.
 
+pub mod diff;
+pub mod explain;
 pub mod file;
+pub mod key_sources;
 pub mod load;
+pub mod locate;
 pub mod outline;
+pub mod places;
+pub mod restart;
 pub mod secret_ref;
 pub mod settings;
 
-pub use load::{load, load_text};
+pub use load::{Loaded, load, load_beside, load_text};
 pub use outline::{Outline, outline};
+pub use places::{Places, places};
 pub use settings::Settings;

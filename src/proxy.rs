@@ -4,7 +4,9 @@
 //! at the endpoints of MCP servers are journey J3 ([`ingress`]), all others go to the portal.
 
 mod connection;
+mod current;
 pub mod egress;
+pub mod event_streams;
 mod failure;
 mod framing;
 pub mod ingress;
@@ -14,6 +16,7 @@ pub mod public;
 mod respond;
 
 pub use connection::Connection;
+pub use current::Current;
 
 /// A token among the parameters would be a second credential.
 fn has_access_token(query: &str) -> bool {

@@ -1,8 +1,11 @@
 //! One running Sidekey: everything put together, its listeners, its start and its end.
 
 mod compose;
+mod file_work;
 mod listeners;
+mod reload;
 mod signals;
+mod stage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,15 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::authority;
 use crate::config::Settings;
+use crate::portal::admin::Reloads;
 use crate::telemetry::health::Part;
 
-pub use compose::{DOCUMENT_LIMITS, Environment, World};
+pub use compose::{DOCUMENT_LIMITS, Environment, Variables, World};
+use file_work::FileWork;
 use listeners::Listeners;
+use reload::Reloader;
+use stage::Stage;
 
 /// Why the server does not start.
 #[derive(Debug)]
@@ -32,6 +39,9 @@ impl std::fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// Streams that are ended when time is up get this long to say so.
+const LAST_WORD: Duration = Duration::from_millis(500);
+
 /// A server that has started.
 pub struct Running {
     /// Where browsers and MCP clients reach it.
@@ -42,23 +52,21 @@ pub struct Running {
     pub metrics: SocketAddr,
     /// The admin socket.
     pub admin_socket: PathBuf,
-    world: World,
+    worlds: watch::Receiver<Arc<World>>,
+    reloads: Arc<reload::Handle>,
     stop: watch::Sender<bool>,
     connections: TaskTracker,
     worker: tokio::task::JoinHandle<()>,
-    housekeeper: tokio::task::JoinHandle<()>,
+    reloader: tokio::task::JoinHandle<()>,
     probes: tokio::task::JoinHandle<()>,
-    drain: Duration,
-    exchange: Duration,
 }
 
 /// Opens the store and the listeners, and serves. Returns once requests are answered.
 pub async fn start(settings: Settings, environment: Environment) -> Result<Running, StartError> {
-    let drain = settings.timeouts.drain;
-    // A whole exchange, and some time for the disk.
-    let exchange = settings.timeouts.token + Duration::from_secs(5);
+    let variables = Arc::clone(&environment.variables);
     let world = World::compose(&settings, environment).await?;
     world.check_keys(&settings.lost_keys).await?;
+    world.check_isolation().await?;
     let interrupted = world.vault.recover().await.map_err(|error| StartError(error.to_string()))?;
     let (stop, stopping) = watch::channel(false);
     let connections = TaskTracker::new();
@@ -67,34 +75,38 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     world.vault.admit_store().await.map_err(|error| StartError(error.to_string()))?;
     let (public, metrics) = (listeners.public_address, listeners.metrics_address);
     let egress = listeners.egress_addresses[0];
-    let probes = listeners.serve(&settings, &world, &stopping, &connections)?;
-    let worker = tokio::spawn(Arc::clone(&world.vault).work());
-    let keep_issuer = World::keep_issuer(Arc::clone(&world.issuer), world.clock());
-    let keep_authority = authority::keep(Arc::clone(&world.authority));
-    let revocations = Arc::clone(&world.dance).work_on_revocations();
-    let housekeeper = tokio::spawn(async move {
-        tokio::join!(keep_issuer, keep_authority, revocations);
-    });
+    world.reach_egress_at(egress);
+    let (reloads, inbox) = reload::channel(&settings, world.clock().as_ref());
+    let stage = Stage::new(&settings, &world, listeners.addresses(), Arc::clone(&reloads) as Arc<dyn Reloads>)?;
+    let probes = listeners.serve(&stage, world.probes(), &stopping, &connections);
     world.health.well(Part::Store);
     world.health.well(Part::Listeners);
     info!(
         operation = "start", version = env!("CARGO_PKG_VERSION"), %public, %egress, %metrics,
         providers = settings.providers.len(), interrupted_refreshes = interrupted,
     );
-    Ok(Running {
-        public,
-        egress,
-        metrics,
-        admin_socket: settings.admin_socket,
-        world,
-        stop,
-        connections,
-        worker,
-        housekeeper,
-        probes,
-        drain,
-        exchange,
-    })
+    let admin_socket = settings.admin_socket.clone();
+    let (worlds, present) = watch::channel(Arc::new(world));
+    let worker = tokio::spawn(work(present.clone()));
+    let reloader =
+        tokio::spawn(Reloader { settings, variables, worlds, stage, inbox, files: FileWork::default() }.work());
+    let worlds = present;
+    Ok(Running { public, egress, metrics, admin_socket, worlds, reloads, stop, connections, worker, reloader, probes })
+}
+
+/// Has each world do what is to be done without anybody asking, until another one takes its place.
+async fn work(mut worlds: watch::Receiver<Arc<World>>) {
+    let mut working = JoinSet::new();
+    loop {
+        let world = Arc::clone(&worlds.borrow_and_update());
+        working.spawn(world.work());
+        if worlds.changed().await.is_err() {
+            // Nothing changes anymore.
+            while working.join_next().await.is_some() {}
+            return;
+        }
+        while working.try_join_next().is_some() {}
+    }
 }
 
 impl Running {
@@ -102,30 +114,47 @@ impl Running {
     /// allows.
     pub async fn stop(self) {
         info!(operation = "stop", "draining");
-        self.world.health.unwell(Part::Running, "stopping");
+        self.reloader.abort();
+        // Once it has really ended, the world is the last one.
+        let _ = self.reloader.await;
+        let world = Arc::clone(&self.worlds.borrow());
+        let drain = world.timeouts().drain;
+        // A whole exchange, and some time for the disk.
+        let exchange = world.timeouts().token + compose::TIME_FOR_THE_DISK;
+        world.health.unwell(Part::Running, "stopping");
         self.stop.send_replace(true);
         self.connections.close();
+        world.end_streams();
         self.worker.abort();
-        self.housekeeper.abort();
-        self.world.vault.stop();
-        if tokio::time::timeout(self.drain, self.connections.wait()).await.is_err() {
+        world.vault.stop();
+        if tokio::time::timeout(drain, self.connections.wait()).await.is_err() {
             warn!(operation = "stop", open = self.connections.len(), "connections were still open when time was up");
+            world.end_all_streams();
+            let _ = tokio::time::timeout(LAST_WORD, self.connections.wait()).await;
+        }
+        if let Some(children) = &world.children {
+            children.stop().await;
         }
         // Last, since a request may have begun one, and with a time limit of its own: what a provider grants in an
         // exchange under way must reach the disk, or a rotated refresh token is lost.
-        if tokio::time::timeout(self.exchange, self.world.vault.settled()).await.is_err() {
+        if tokio::time::timeout(exchange, world.vault.settled()).await.is_err() {
             error!(
                 operation = "stop",
-                under_way = self.world.vault.under_way(),
+                under_way = world.vault.under_way(),
                 "exchanges were cut off; they are in doubt"
             );
         }
-        self.world.audit.close();
+        world.audit.close();
         self.probes.abort();
         // The port is free once the task has really ended.
         let _ = self.probes.await;
         let _ = std::fs::remove_file(&self.admin_socket);
         info!(operation = "stop", "stopped");
+    }
+
+    /// Reads the settings again.
+    pub fn reloads(&self) -> Arc<dyn Reloads> {
+        Arc::clone(&self.reloads) as Arc<dyn Reloads>
     }
 }
 
@@ -144,8 +173,9 @@ pub async fn run_until(
     let signals = signals::Signals::listen().map_err(|error| StartError(error.to_string()))?;
     let running = start(settings, environment).await?;
     started();
+    let reloads = running.reloads();
     tokio::select! {
-        () = signals.wait_for_stop() => {}
+        () = signals.wait_for_stop(async || drop(reloads.reload().await)) => {}
         () = over => {}
     }
     running.stop().await;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Creates `path` (0700) where it is missing, and refuses one that others may enter or that somebody else owns.
@@ -79,10 +79,26 @@ fn open_ours(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     Ok(file)
 }
 
+/// No file that somebody wrote for us is larger: a configuration, a provider file, a certificate.
+const LARGEST: u64 = 4 << 20;
+/// No secret is.
+const LARGEST_SECRET: u64 = 64 << 10;
+
+/// Reads a file that somebody wrote for us. Only regular ones are read, and no more of them than 4 MiB: a pipe would keep us
+/// waiting for ever, and a device may have no end.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    content(open_regular(path)?, LARGEST)
+}
+
+/// The same for a file of text.
+pub fn read_to_string(path: &Path) -> io::Result<String> {
+    text(read(path)?)
+}
+
 /// Reads a file that holds a secret. It may be a symbolic link and readable by its group, as Kubernetes mounts secrets,
-/// but never by everybody. At most 64 KiB are taken.
+/// but never by everybody. It is a regular file of at most 64 KiB.
 pub fn read_secret(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let file = open_regular(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o777;
     if mode & 0o007 != 0 {
         return Err(refused(
@@ -91,9 +107,40 @@ pub fn read_secret(path: &Path) -> io::Result<String> {
             &format!("chmod 600 {}", path.display()),
         ));
     }
-    let mut content = String::new();
-    Read::by_ref(&mut file).take(65_536).read_to_string(&mut content)?;
+    text(content(file, LARGEST_SECRET)?)
+}
+
+/// Never waits for who would write into a pipe, and never makes a terminal ours.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    let what = match kind {
+        kind if kind.is_dir() => "a directory",
+        kind if kind.is_fifo() => "a named pipe",
+        _ => "a device",
+    };
+    let message = format!("it is {what}, and only regular files are read; put one in its place, or remove it");
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+}
+
+fn content(file: File, largest: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(largest + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > largest {
+        let message = format!("it is larger than {} KiB, and no more is read; make it smaller", largest >> 10);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
     Ok(content)
+}
+
+/// The text that was read.
+pub fn text(content: Vec<u8>) -> io::Result<String> {
+    let odd = |_| io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8");
+    String::from_utf8(content).map_err(odd)
 }
 
 fn refused(path: &Path, what: &str, remedy: &str) -> io::Error {
@@ -139,5 +186,30 @@ mod tests {
         assert_eq!(read_secret(&link).expect("readable"), "s");
         chmod(&file, 0o444);
         assert!(read_secret(&link).expect_err("lax").to_string().contains("mode 0444"));
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_no_more_of_them_than_is_said() {
+        let home = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| home.path().join(name);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, mode, 0).expect("made");
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).expect("linked");
+        create_private(&at("most"), &[b'x'; 4 << 20]).expect("made");
+        create_private(&at("more"), &[b'x'; (4 << 20) + 1]).expect("made");
+        create_private(&at("secret"), &[b'x'; 64 << 10]).expect("made");
+        create_private(&at("long"), &[b'x'; (64 << 10) + 1]).expect("made");
+        let only = "and only regular files are read; put one in its place, or remove it";
+        for (name, what) in [("pipe", "a named pipe"), ("zero", "a device"), (".", "a directory")] {
+            let expected = format!("it is {what}, {only}");
+            assert_eq!(read(&at(name)).expect_err(name).to_string(), expected);
+            assert_eq!(read_to_string(&at(name)).expect_err(name).to_string(), expected);
+            assert_eq!(read_secret(&at(name)).expect_err(name).to_string(), expected);
+        }
+        let too_large = |limit| format!("it is larger than {limit} KiB, and no more is read; make it smaller");
+        assert_eq!(read(&at("most")).expect("as large as allowed").len(), 4 << 20);
+        assert_eq!(read(&at("more")).expect_err("too large").to_string(), too_large(4096));
+        assert_eq!(read_secret(&at("secret")).expect("as large as allowed").len(), 64 << 10);
+        assert_eq!(read_secret(&at("long")).expect_err("too large").to_string(), too_large(64));
     }
 }

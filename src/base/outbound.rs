@@ -27,7 +27,7 @@ use crate::base::resolver::{Resolver, literal};
 use crate::base::safe_url::SafeUrl;
 
 /// What the operator says about where calls go.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutboundSettings {
     /// Addresses by `host` or `host:port`.
     pub resolve: BTreeMap<String, Arc<[SocketAddr]>>,
@@ -53,10 +53,10 @@ pub struct Parts {
 pub struct Outbound {
     settings: OutboundSettings,
     own_ports: Vec<u16>,
-    providers: Resolver,
+    providers: Arc<Resolver>,
     /// The proxy, and what is no provider's: whatever the system knows of it counts.
-    others: Resolver,
-    system: Vec<CertificateDer<'static>>,
+    others: Arc<Resolver>,
+    system: Arc<[CertificateDer<'static>]>,
     distrusted: ArcSwap<Vec<CertificateDer<'static>>>,
     roots: OnceLock<Roots>,
 }
@@ -122,18 +122,36 @@ impl Outbound {
     pub fn new(parts: Parts) -> Result<Self, String> {
         let Parts { settings, own_ports, dns, clock } = parts;
         let outbound = Self {
-            system: roots::of_system(),
+            system: roots::of_system().into(),
             settings,
             own_ports,
-            providers: Resolver::dns(dns, Arc::clone(&clock)),
-            others: Resolver::system(clock),
+            providers: Arc::new(Resolver::dns(dns, Arc::clone(&clock))),
+            others: Arc::new(Resolver::system(clock)),
             distrusted: ArcSwap::default(),
             roots: OnceLock::new(),
         };
-        if outbound.system.is_empty() && outbound.settings.extra_roots.is_empty() {
+        outbound.trusting_somebody()
+    }
+
+    /// The same under other settings. What is known of names is shared; whom to distrust is to be said anew.
+    pub fn under(&self, settings: OutboundSettings) -> Result<Self, String> {
+        let next = Self {
+            settings,
+            own_ports: self.own_ports.clone(),
+            providers: Arc::clone(&self.providers),
+            others: Arc::clone(&self.others),
+            system: Arc::clone(&self.system),
+            distrusted: ArcSwap::default(),
+            roots: OnceLock::new(),
+        };
+        next.trusting_somebody()
+    }
+
+    fn trusting_somebody(self) -> Result<Self, String> {
+        if self.system.is_empty() && self.settings.extra_roots.is_empty() {
             return Err("no root certificates on this machine; install the package `ca-certificates`".to_owned());
         }
-        Ok(outbound)
+        Ok(self)
     }
 
     /// One that knows nothing but what it is told.

@@ -1,9 +1,10 @@
 //! `application/problem+json` (RFC 9457): how a machine is told what happened and what to do next.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One problem, as it goes over the wire.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProblemDetails {
     /// A stable URN; `docs/errors.md` has a paragraph for each.
     #[serde(rename = "type")]

@@ -5,12 +5,13 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// One thing that is wrong in a file, in words that say what, where, and what was expected.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// The file, as the operator named it.
     pub file: PathBuf,
@@ -83,6 +84,11 @@ impl Document {
     /// Whether the file itself holds `path`.
     pub fn holds(&self, path: &str) -> bool {
         self.positions.contains_key(path)
+    }
+
+    /// Line and column of the key at `path`, if the file holds it.
+    pub fn place_of(&self, path: &str) -> Option<(usize, usize)> {
+        self.positions.get(path).map(|position| position.key)
     }
 
     /// A problem with the value at `path`, or, where that is missing, with the nearest table around it.

@@ -11,7 +11,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
 use crate::base::toml_document::{Document, Problem, join};
-use crate::base::{address, duration, rate_limit, safe_url};
+use crate::base::{address, duration, rate_limit, safe_url, size};
 
 /// The JSON schema of `T`, as editors and [`check`] read it.
 pub fn schema_of<T: JsonSchema>() -> Value {
@@ -148,34 +148,47 @@ impl Walk<'_> {
     }
 
     fn resolve(&self, schema: &Value) -> Value {
-        match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
-            Some(pointer) => self.root.pointer(pointer).cloned().unwrap_or(Value::Bool(true)),
-            None => schema.clone(),
-        }
+        resolve(self.root, schema)
     }
 
     fn expected(&self, schema: &Value) -> String {
-        if let Some(format) = schema["format"].as_str().and_then(format) {
-            return format.expected.to_owned();
-        }
-        let constants = constants(schema);
-        if !constants.is_empty() {
-            return one_of(&constants);
-        }
-        let alternatives: Vec<_> = ["anyOf", "oneOf", "allOf"]
-            .iter()
-            .filter_map(|word| schema[word].as_array())
-            .flatten()
-            .map(|schema| self.resolve(schema))
-            .filter(|schema| schema["type"] != "null")
-            .map(|schema| self.expected(&schema))
-            .collect();
-        if !alternatives.is_empty() {
-            return alternatives.join(" or ");
-        }
-        let types: Vec<_> = types(schema).into_iter().filter(|name| *name != "null").map(article).collect();
-        if types.is_empty() { "a value".to_owned() } else { types.join(" or ") }
+        expected(self.root, schema)
     }
+}
+
+/// What a reference within the schema `root` stands for; anything else is itself.
+pub fn resolve(root: &Value, schema: &Value) -> Value {
+    match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
+        Some(pointer) => root.pointer(pointer).cloned().unwrap_or(Value::Bool(true)),
+        None => schema.clone(),
+    }
+}
+
+/// What a schema within `root` accepts, in words.
+pub fn expected(root: &Value, schema: &Value) -> String {
+    if let Some(format) = schema["format"].as_str().and_then(format) {
+        return format.expected.to_owned();
+    }
+    let constants = constants(schema);
+    if !constants.is_empty() {
+        return one_of(&constants);
+    }
+    let alternatives: Vec<_> = ["anyOf", "oneOf", "allOf"]
+        .iter()
+        .filter_map(|word| schema[word].as_array())
+        .flatten()
+        .map(|schema| resolve(root, schema))
+        .filter(|schema| schema["type"] != "null")
+        .collect();
+    let choices: Vec<Value> = alternatives.iter().flat_map(self::constants).collect();
+    if !choices.is_empty() && alternatives.iter().all(|schema| !self::constants(schema).is_empty()) {
+        return one_of(&choices);
+    }
+    if !alternatives.is_empty() {
+        return alternatives.iter().map(|schema| expected(root, schema)).collect::<Vec<_>>().join(" or ");
+    }
+    let types: Vec<_> = types(schema).into_iter().filter(|name| *name != "null").map(article).collect();
+    if types.is_empty() { "a value".to_owned() } else { types.join(" or ") }
 }
 
 fn types(schema: &Value) -> Vec<&str> {
@@ -252,6 +265,7 @@ fn format(name: &str) -> Option<Format> {
         "sidekey-address" => {
             ("an address such as \"127.0.0.1:8700\"", |text| text.parse::<std::net::SocketAddr>().is_ok())
         }
+        "sidekey-size" => (size::EXPECTED, |text| text.parse::<size::SizeText>().is_ok()),
         "sidekey-rate" => (rate_limit::EXPECTED, |text| text.parse::<rate_limit::Rate>().is_ok()),
         "sidekey-network" => (address::EXPECTED, |text| text.parse::<address::Network>().is_ok()),
         "sidekey-pattern" => ("a regular expression that begins with ^ and ends with $", |text| {

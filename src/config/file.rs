@@ -1,5 +1,7 @@
 //! The shape of `sidekey.toml`. The comments here are what the JSON schema and the reference table say.
 
+mod children;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +14,8 @@ use crate::base::duration::DurationText;
 use crate::base::rate_limit::Rate;
 use crate::base::safe_url::SafeUrl;
 use crate::config::secret_ref::SecretRef;
+
+pub use children::ChildrenTable;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -39,6 +43,8 @@ pub struct ConfigFile {
     pub store: StoreTable,
     /// What is logged.
     pub logging: LoggingTable,
+    /// When this file, and all that it refers to, is read again.
+    pub reload: ReloadTable,
     /// When tokens are refreshed.
     pub refresh: RefreshTable,
     /// How long things may take.
@@ -55,6 +61,8 @@ pub struct ConfigFile {
     pub limits: LimitsTable,
     /// What the pages for users look like.
     pub portal: PortalTable,
+    /// The HTTP API for partners.
+    pub api: ApiTable,
 }
 
 /// `[public]`
@@ -177,7 +185,7 @@ impl Default for MetricsTable {
 pub struct StoreTable {
     /// A directory of Sidekey's own; made (mode 0700) if it is missing.
     pub directory: PathBuf,
-    /// The keys that seal what is stored: the first one seals, all of them open. Required.
+    /// The keys that seal what is stored: the first one seals, all of them open. A file may hold several, one a line. Required.
     pub keys: Vec<SecretRef>,
     /// Ids of keys that are gone for good. What they have sealed is given up: its subjects connect again. Without this, Sidekey
     /// does not start while a key is missing.
@@ -201,6 +209,23 @@ pub struct LoggingTable {
     pub format: LogFormat,
     /// How much is written. API calls that succeed are at `debug`; refusals and failures at `warn`.
     pub level: LogLevel,
+    /// Whether each request at the public and the egress listener is a line at `info`. Otherwise it is one at `debug`.
+    pub access: bool,
+}
+
+/// `[reload]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadTable {
+    /// Whether a change of any of these files is noticed and taken over. Without it, SIGHUP and `sidekey reload` have them
+    /// read again.
+    pub watch: bool,
+}
+
+impl Default for ReloadTable {
+    fn default() -> Self {
+        Self { watch: true }
+    }
 }
 
 /// How log lines are written.
@@ -229,6 +254,19 @@ pub enum LogLevel {
     Debug,
     /// And what the libraries do.
     Trace,
+}
+
+impl LogLevel {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 /// `[refresh]`
@@ -290,6 +328,9 @@ pub struct ProviderTable {
     pub scopes: Option<Vec<String>>,
     /// The enabled APIs; default: the entry's default one.
     pub apis: Option<Vec<String>>,
+    /// Where the provider sends browsers back to; register the one that `sidekey check` prints.
+    #[serde(default)]
+    pub callback: CallbackPath,
     /// What handles for this provider begin with, for MCP servers that look at their token before they use it; default: what the
     /// entry says, such as `ghp_`.
     pub handle_prefix: Option<String>,
@@ -301,6 +342,27 @@ pub struct ProviderTable {
     /// Values for the entry's inputs, such as the host of a self-managed instance.
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
+}
+
+/// The path of a redirect URI. Both paths are answered, whichever is registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CallbackPath {
+    /// `/callback/NAME`.
+    #[default]
+    Short,
+    /// `/api/v1/oauth/NAME/callback`.
+    Api,
+}
+
+impl CallbackPath {
+    /// The path for a provider.
+    pub fn of(self, name: &str) -> String {
+        match self {
+            Self::Short => format!("/callback/{name}"),
+            Self::Api => format!("/api/v1/oauth/{name}/callback"),
+        }
+    }
 }
 
 /// `[providers.NAME.policy]` and `[servers.NAME.policy.PROVIDER]`
@@ -461,8 +523,21 @@ pub struct ClientTable {
 pub struct ServerTable {
     /// Where its MCP endpoint is on the public listener; default: `/NAME/mcp`.
     pub path: Option<String>,
-    /// The MCP endpoint of the server itself: an `http` or `https` URL, or `unix:/run/mcp.sock:/mcp`.
-    pub upstream: String,
+    /// The MCP endpoint of the server itself: an `http` or `https` URL, or `unix:/run/mcp.sock:/mcp`. Either this, or `command` or
+    /// `recipe`.
+    pub upstream: Option<String>,
+    /// A program that speaks MCP on stdin and stdout, and its arguments; one is started for each user. Everybody on the machine sees
+    /// them.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// The recipe that says what variables that program reads (docs/recipes.md), and without `command` what is started.
+    pub recipe: Option<String>,
+    /// Variables for that program, besides those that the recipe and Sidekey set.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// What the processes of that program may do and use.
+    #[serde(default)]
+    pub children: ChildrenTable,
     /// Allows `http` to a host that is not this machine: the handle then travels in the clear.
     #[serde(default)]
     pub insecure_upstream: bool,
@@ -537,6 +612,30 @@ pub struct PortalTable {
     pub accent: Option<String>,
 }
 
+/// `[api]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiTable {
+    /// Pages of partners that browsers may be led back to (`return_to`): origin and path, with everything below.
+    pub return_to: Vec<String>,
+    /// The keys of partners' programs, by name.
+    pub keys: BTreeMap<String, ApiKeyTable>,
+}
+
+/// `[api.keys.NAME]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyTable {
+    /// What `sidekey api-keys generate` printed for the key: `sha256:` and 64 hexadecimal digits.
+    pub hash: String,
+    /// The providers that it is good for; default: all.
+    pub providers: Option<Vec<String>>,
+    /// What the subjects begin with that it is good for, such as `org-`; default: all subjects.
+    pub subject_prefix: Option<String>,
+    /// When it stops working: a day (`2027-06-30`, at its beginning in UTC) or a moment (`2027-06-30T12:00:00Z`).
+    pub expires: Option<String>,
+}
+
 /// `[limits]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -549,6 +648,8 @@ pub struct LimitsTable {
     pub requests_per_grant: Rate,
     /// MCP requests, for each subject.
     pub requests_per_subject: Rate,
+    /// Requests to the partner API, for each key.
+    pub requests_per_api_key: Rate,
 }
 
 impl Default for LimitsTable {
@@ -558,6 +659,7 @@ impl Default for LimitsTable {
             registrations_per_address: Rate::new(60, 3600),
             requests_per_grant: Rate::new(600, 60),
             requests_per_subject: Rate::new(600, 60),
+            requests_per_api_key: Rate::new(600, 60),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Reading `sidekey.toml`: shape first, then sense, then the secrets it refers to. Nothing stops at the first problem.
 
+mod api;
 mod front;
 mod outbound;
 mod policy;
 mod portal;
+mod stdio;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use serde_json::Value;
 use crate::base::address::Network;
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
+use crate::base::sources::Sources;
 use crate::base::toml_document::{Document, Problem, join};
 use crate::base::toml_schema::{Completeness, check, schema_of};
 use crate::catalogue::load::SelectError;
@@ -22,37 +25,73 @@ use crate::catalogue::provider::Choice;
 use crate::catalogue::recipe::Recipes;
 use crate::catalogue::{Catalogue, Client, Provider, Selection, unverified};
 use crate::config::file::{Addresses, ConfigFile, ProviderTable, TimeoutsTable};
+use crate::config::key_sources::KeySources;
+use crate::config::restart;
 use crate::config::secret_ref::SecretRef;
-use crate::config::settings::{Egress, Public, Settings, Timeouts, Tls};
+use crate::config::settings::{Egress, Origin, Public, Settings, Timeouts, Tls};
 use crate::model::issuer_settings::Rates;
 use crate::model::names::{ProviderName, Subject};
 use crate::model::token_set::RefreshAhead;
 use crate::model::tunnel_host::TunnelHost;
-use crate::store::keyring::{KeyRing, parse_key};
+use crate::store::keyring::KeyRing;
+
+/// What reading came to, and everything that was read for it.
+pub struct Loaded {
+    /// The settings, or all that is wrong.
+    pub settings: Result<Settings, Vec<Problem>>,
+    /// What to look at in order to notice a change.
+    pub sources: Arc<Sources>,
+}
+
+/// Where the value of a variable is found.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads the file at `path` and everything it refers to.
-pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Settings, Vec<Problem>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => load_text(path, &text, environment),
+pub fn load(path: &Path, environment: Variables<'_>) -> Result<Settings, Vec<Problem>> {
+    load_beside(path, environment, None).settings
+}
+
+/// The same while a server runs with other settings. What only a restart can change is taken from these, and said in
+/// [`Origin::needs_restart`]; the file must make sense with and without that.
+pub fn load_beside(path: &Path, environment: Variables<'_>, running: Option<&Origin>) -> Loaded {
+    let sources = Arc::new(Sources::default());
+    let settings = match sources.read_to_string(path) {
+        Ok(text) => Document::parse(path, &text).and_then(|document| {
+            let settings = load_document(&document, environment, &sources)?;
+            let written = settings.origin.value.clone();
+            let Some((document, needs_restart)) = running.and_then(|running| restart::pinned(&document, running))
+            else {
+                return Ok(settings);
+            };
+            let settings = load_document(&document, environment, &sources).map_err(|problems| {
+                let note = format!("as long as the server is not restarted: {}", needs_restart.join(", "));
+                problems.into_iter().map(|problem| Problem { hint: Some(note.clone()), ..problem }).collect::<Vec<_>>()
+            })?;
+            Ok(Settings { origin: Origin { needs_restart, written, ..settings.origin }, ..settings })
+        }),
         Err(error) => {
             let message = format!("cannot read the configuration: {error}");
             let problem = Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None };
             Err(vec![problem.with_hint("`sidekey init` writes one to start from")])
         }
-    }
+    };
+    Loaded { settings, sources }
 }
 
 /// The same for a text that was read already; relative paths in it start at the directory of `path`.
-pub fn load_text(
-    path: &Path,
-    text: &str,
-    environment: &dyn Fn(&str) -> Option<String>,
+pub fn load_text(path: &Path, text: &str, environment: Variables<'_>) -> Result<Settings, Vec<Problem>> {
+    load_document(&Document::parse(path, text)?, environment, &Arc::default())
+}
+
+fn load_document(
+    document: &Document,
+    environment: Variables<'_>,
+    sources: &Arc<Sources>,
 ) -> Result<Settings, Vec<Problem>> {
-    let document = Document::parse(path, text)?;
-    let mut problems = check(&document, &schema_of::<ConfigFile>(), Completeness::Whole);
-    let file = readable_part(&document, &problems);
-    let home = path.parent().unwrap_or(Path::new("")).to_owned();
-    let mut loader = Loader { document: &document, home, environment, problems: Vec::new() };
+    let mut problems = check(document, &schema_of::<ConfigFile>(), Completeness::Whole);
+    let file = readable_part(document, &problems);
+    let home = document.file.parent().unwrap_or(Path::new("")).to_owned();
+    let mut loader = Loader { document, home, environment, sources, problems: Vec::new() };
     let settings = file.and_then(|file| loader.settings(&file));
     problems.append(&mut loader.problems);
     match settings {
@@ -72,6 +111,9 @@ fn readable_part(document: &Document, problems: &[Problem]) -> Option<ConfigFile
         let mut keys: Vec<&str> = problem.key.split(['.', '[']).collect();
         if keys.first().is_some_and(|table| ["providers", "clients", "servers"].contains(table)) {
             keys.truncate(2);
+        }
+        if keys.starts_with(&["api", "keys"]) {
+            keys.truncate(3);
         }
         remove(&mut value, &keys);
     }
@@ -97,7 +139,8 @@ fn remove(value: &mut Value, keys: &[&str]) {
 struct Loader<'a> {
     document: &'a Document,
     home: PathBuf,
-    environment: &'a dyn Fn(&str) -> Option<String>,
+    environment: Variables<'a>,
+    sources: &'a Arc<Sources>,
     problems: Vec<Problem>,
 }
 
@@ -112,7 +155,9 @@ impl Loader<'_> {
         let providers = self.providers(file, public_url.as_ref());
         let issuer = self.issuer(file, public_url.as_ref(), &providers);
         self.recipes(file);
+        let outline = self.outline(file);
         let branding = self.branding(&file.portal);
+        let api = self.api(&file.api, &providers);
         let networks = |networks: &[Network]| networks.iter().map(|network| network.0).collect();
         let document_networks = networks(&file.issuer.client_documents.allow_networks);
         let trusted_proxies = networks(&file.public.trusted_proxies);
@@ -125,6 +170,14 @@ impl Loader<'_> {
         };
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Some(Settings {
+            origin: Origin {
+                file: self.document.file.clone(),
+                value: self.document.value.clone(),
+                written: self.document.value.clone(),
+                needs_restart: Vec::new(),
+                sources: Arc::clone(self.sources),
+            },
+            watch: file.reload.watch,
             public_url: public_url?,
             threads: file.threads.unwrap_or(processors),
             public: Public { listen: public_listen?, tls: tls?, allowed_origins, trusted_proxies },
@@ -134,9 +187,11 @@ impl Loader<'_> {
             store_directory,
             store_sentinel,
             keys: keys?,
+            key_sources: KeySources::new(&file.store.keys, &self.home),
             lost_keys: file.store.lost_keys.clone(),
             log_format: file.logging.format,
             log_level: file.logging.level,
+            access_log: file.logging.access,
             refresh_ahead: RefreshAhead { buffer: file.refresh.ahead.0, largest_share: file.refresh.largest_share },
             grant_end_notice: file.refresh.grant_end_notice.0,
             timeouts: timeouts(&file.timeouts),
@@ -144,11 +199,14 @@ impl Loader<'_> {
             issuer: issuer?,
             document_networks,
             branding: branding?,
+            api,
+            outline,
             rates: Rates {
                 failures_per_address: file.limits.failures_per_address,
                 registrations_per_address: file.limits.registrations_per_address,
                 requests_per_grant: file.limits.requests_per_grant,
                 requests_per_subject: file.limits.requests_per_subject,
+                requests_per_api_key: file.limits.requests_per_api_key,
             },
         })
     }
@@ -228,7 +286,7 @@ impl Loader<'_> {
     fn tls(&mut self, file: &ConfigFile) -> Option<Option<Tls>> {
         let Some(table) = &file.public.tls else { return Some(None) };
         let path = self.home.join(&table.certificate);
-        let certificate = std::fs::read_to_string(&path).map_err(|error| {
+        let certificate = self.sources.read_to_string(&path).map_err(|error| {
             self.problem("public.tls.certificate", format!("cannot read {}: {error}", path.display()))
         });
         let key = self.secret("public.tls.key", &table.key);
@@ -236,7 +294,7 @@ impl Loader<'_> {
     }
 
     fn secret(&mut self, key: &str, reference: &SecretRef) -> Option<Secret> {
-        reference.read(&self.home, self.environment).map_err(|why| self.problem(key, why)).ok()
+        reference.read(&self.home, self.environment, self.sources).map_err(|why| self.problem(key, why)).ok()
     }
 
     /// A sentinel among what it watches over would be restored and copied along with it.
@@ -269,22 +327,17 @@ impl Loader<'_> {
             }
             return None;
         }
-        let mut keys = Vec::new();
-        for (index, reference) in file.store.keys.iter().enumerate() {
-            let path = format!("store.keys[{index}]");
-            let Some(text) = self.secret(&path, reference) else { continue };
-            match parse_key(&text) {
-                Ok(key) => keys.push(key),
-                Err(error) => self.problem(&path, error.to_string()),
-            }
-        }
-        (keys.len() == file.store.keys.len()).then(|| KeyRing::new(keys)).flatten()
+        let read = KeySources::new(&file.store.keys, &self.home).read(self.environment, self.sources);
+        let wrong = |problems: Vec<(usize, String)>| {
+            problems.into_iter().for_each(|(index, why)| self.problem(&format!("store.keys[{index}]"), why));
+        };
+        read.map_err(wrong).ok()
     }
 
     fn providers(&mut self, file: &ConfigFile, public_url: Option<&SafeUrl>) -> BTreeMap<ProviderName, Arc<Provider>> {
         let mut catalogue = Catalogue::bundled();
         if let Some(directory) = &file.provider_directory {
-            self.problems.extend(catalogue.add_directory(&self.home.join(directory)));
+            self.problems.extend(catalogue.add_directory(&self.home.join(directory), self.sources));
         }
         let mut providers = BTreeMap::new();
         for (name, table) in &file.providers {
@@ -322,7 +375,7 @@ impl Loader<'_> {
             }
         };
         let (name, client) = (provider_name?, Client { id: client_id?, secret });
-        let redirect_uri = format!("{origin}/callback/{name}");
+        let redirect_uri = format!("{origin}{}", table.callback.of(name.as_str()));
         let choice = Choice {
             scopes: table.scopes.clone(),
             apis: table.apis.clone(),
@@ -351,7 +404,7 @@ impl Loader<'_> {
     /// The server has no use for recipes, but whoever checks or starts it wants to know.
     fn recipes(&mut self, file: &ConfigFile) {
         if let Some(directory) = &file.recipe_directory {
-            self.problems.extend(Recipes::bundled().add_directory(&self.home.join(directory)));
+            self.problems.extend(Recipes::bundled().add_directory(&self.home.join(directory), self.sources));
         }
     }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::base::files;
+use crate::base::sources::Sources;
 use crate::base::toml_document::{Document, Problem};
 use crate::base::toml_schema::{Completeness, check, schema_of};
 use crate::catalogue::recipe::Recipes;
@@ -16,7 +18,7 @@ use crate::config::secret_ref::SecretRef;
 use crate::model::names::{ProviderName, Subject};
 
 /// The configuration without its secrets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Outline {
     /// The configuration file.
     pub file: PathBuf,
@@ -39,7 +41,7 @@ pub struct Outline {
 }
 
 /// A provider without our registration there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutlinedProvider {
     /// Its entry, and those that the entry extends.
     pub lineage: Vec<String>,
@@ -57,7 +59,7 @@ pub fn outline(path: &Path) -> Result<Outline, Vec<Problem>> {
         let problem = Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None };
         return Err(vec![problem.with_hint(format!("if it is the right one, name it: --config ./{}", path.display()))]);
     }
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = files::read_to_string(path).map_err(|error| {
         let message = format!("cannot read the configuration: {error}");
         let problem = Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None };
         vec![problem.with_hint("`sidekey init` writes one to start from; --config says where it is")]
@@ -80,15 +82,21 @@ fn is_trusted(metadata: &std::fs::Metadata) -> bool {
     ours.contains(&metadata.uid()) && metadata.mode() & 0o002 == 0
 }
 
-fn of_file(file: &ConfigFile, document: &Document, path: &Path, home: &Path) -> Result<Outline, Vec<Problem>> {
+/// The same of a file that was read already.
+pub(super) fn of_file(
+    file: &ConfigFile,
+    document: &Document,
+    path: &Path,
+    home: &Path,
+) -> Result<Outline, Vec<Problem>> {
     let (mut catalogue, mut recipes, mut problems) = (Catalogue::bundled(), Recipes::bundled(), Vec::new());
     let mut decisive = vec![path.to_owned()];
     if let Some(directory) = file.provider_directory.as_ref().map(|directory| home.join(directory)) {
-        problems.extend(catalogue.add_directory(&directory));
+        problems.extend(catalogue.add_directory(&directory, &Sources::default()));
         decisive.push(directory);
     }
     if let Some(directory) = file.recipe_directory.as_ref().map(|directory| home.join(directory)) {
-        problems.extend(recipes.add_directory(&directory));
+        problems.extend(recipes.add_directory(&directory, &Sources::default()));
         decisive.push(directory);
     }
     decisive.extend(file.egress.extra_ca.iter().map(|path| home.join(path)));

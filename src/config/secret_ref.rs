@@ -6,8 +6,8 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
-use crate::base::files;
 use crate::base::secret::Secret;
+use crate::base::sources::Sources;
 
 /// Where a secret is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +32,19 @@ impl FromStr for SecretRef {
 
 impl SecretRef {
     /// The secret, without the line break at its end. The error says what to do.
-    pub fn read(&self, home: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Secret, String> {
+    pub fn read(
+        &self,
+        home: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+        sources: &Sources,
+    ) -> Result<Secret, String> {
         let text = match self {
             Self::Env(name) => {
                 environment(name).ok_or_else(|| format!("the environment variable {name} is not set"))?
             }
             Self::File(path) => {
                 let path = home.join(path);
-                files::read_secret(&path).map_err(|error| match error.kind() {
+                sources.read_secret(&path).map_err(|error| match error.kind() {
                     std::io::ErrorKind::PermissionDenied => error.to_string(),
                     _ => format!("cannot read {}: {error}", path.display()),
                 })?
@@ -69,6 +74,7 @@ impl JsonSchema for SecretRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::files;
 
     #[test]
     fn reads_variables_and_files() {
@@ -78,7 +84,7 @@ mod tests {
         let environment = |name: &str| (name == "KEY").then(|| "from env".to_owned());
         let read = |text: &str| {
             let reference: SecretRef = text.parse()?;
-            reference.read(home.path(), &environment).map(|secret| secret.expose().to_owned())
+            reference.read(home.path(), &environment, &Sources::default()).map(|secret| secret.expose().to_owned())
         };
         assert_eq!(read("env:KEY").as_deref(), Ok("from env"));
         assert_eq!(read("file:key").as_deref(), Ok("from file"));

@@ -7,21 +7,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde_json::Value;
 
 use crate::base::outbound::OutboundSettings;
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
+use crate::base::sources::Sources;
 use crate::catalogue::Provider;
 use crate::config::file::{LogFormat, LogLevel};
+use crate::config::key_sources::KeySources;
+use crate::config::outline::Outline;
+use crate::model::api_key::ApiKeys;
 use crate::model::branding::Branding;
 use crate::model::issuer_settings::{IssuerSettings, Rates};
 use crate::model::names::{ProviderName, Subject};
+use crate::model::return_to::ReturnTargets;
 use crate::model::token_set::RefreshAhead;
 use crate::model::tunnel_host::TunnelHost;
 use crate::store::keyring::KeyRing;
 
 /// Valid settings.
+#[derive(Clone)]
 pub struct Settings {
+    /// What they were read from.
+    pub origin: Origin,
+    /// Whether they are read again when a file changes.
+    pub watch: bool,
     /// Where browsers reach us.
     pub public_url: SafeUrl,
     /// Worker threads.
@@ -40,12 +51,16 @@ pub struct Settings {
     pub store_sentinel: Option<PathBuf>,
     /// The keys that seal them.
     pub keys: KeyRing,
+    /// Where they were read, and can be read again.
+    pub key_sources: KeySources,
     /// Ids of keys that are gone for good.
     pub lost_keys: Vec<String>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// How much is logged.
     pub log_level: LogLevel,
+    /// Whether each request is a line at `info`.
+    pub access_log: bool,
     /// When tokens are refreshed.
     pub refresh_ahead: RefreshAhead,
     /// How long before its absolute end a grant is announced to end.
@@ -62,6 +77,10 @@ pub struct Settings {
     pub rates: Rates,
     /// What the pages for users look like.
     pub branding: Branding,
+    /// The HTTP API for partners.
+    pub api: Api,
+    /// What child processes must neither see nor change; there where a server has any.
+    pub outline: Option<Arc<Outline>>,
 }
 
 impl Settings {
@@ -71,7 +90,32 @@ impl Settings {
     }
 }
 
+/// The HTTP API for partners.
+#[derive(Clone, Debug, Default)]
+pub struct Api {
+    /// Who may use it.
+    pub keys: ApiKeys,
+    /// Where browsers may be led back to.
+    pub return_to: ReturnTargets,
+}
+
+/// What settings were read from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// What is in force: its content, but for what only a restart changes.
+    pub value: Value,
+    /// Its content as it was read.
+    pub written: Value,
+    /// Keys whose values in the file are not those in force: a restart is needed.
+    pub needs_restart: Vec<String>,
+    /// It and all other files that were read.
+    pub sources: Arc<Sources>,
+}
+
 /// The public listener.
+#[derive(Clone)]
 pub struct Public {
     /// Address and port.
     pub listen: SocketAddr,
@@ -84,7 +128,7 @@ pub struct Public {
 }
 
 /// A certificate and its key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tls {
     /// The chain in PEM.
     pub certificate: String,
@@ -93,7 +137,7 @@ pub struct Tls {
 }
 
 /// The egress listener.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Egress {
     /// Addresses and ports: at least one.
     pub listen: Vec<SocketAddr>,
@@ -116,7 +160,7 @@ impl Egress {
 }
 
 /// How long things may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Connecting to a provider.
     pub connect: Duration,

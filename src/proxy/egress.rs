@@ -54,6 +54,7 @@ use super::respond;
 use crate::authority::Authority;
 use crate::base::clock::Clock;
 use crate::base::outbound::{NoWay, Outbound};
+use crate::base::problem_details::ProblemDetails;
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::catalogue::Provider;
@@ -61,10 +62,11 @@ use crate::config::settings::Timeouts;
 use crate::model::connection::ConnectionKey;
 use crate::model::names::{Label, ProviderName, ServerName};
 use crate::model::server::McpServer;
+use crate::telemetry::access::{self, Line, RequestId, RequestIds};
 use crate::telemetry::metrics::{ApiOutcome, Metrics};
 use crate::telemetry::refusals::{Refusals, Refused};
 use crate::telemetry::stopwatch::Stopwatch;
-use crate::vault::Vault;
+use crate::vault::{TokenError, Vault};
 
 pub use self::caller::{CallerError, Callers, Who, is_handle_shaped};
 pub use self::refusal::Refusal;
@@ -72,6 +74,11 @@ pub use self::route::Hosts;
 
 /// Where the certificates of the local authority are, for clients that are to trust it.
 const CERTIFICATES: &str = "/.well-known/sidekey/ca.pem";
+
+/// What a caller is told who gets no token for this connection.
+pub fn explain(error: &TokenError, key: &ConnectionKey) -> ProblemDetails {
+    Refusal::Token(error.clone()).problem(key.provider.as_str(), Some(key))
+}
 
 /// What the egress listener is made of.
 pub struct Parts {
@@ -99,6 +106,8 @@ pub struct Parts {
     pub outbound: Arc<Outbound>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Names requests.
+    pub requests: Arc<RequestIds>,
     /// What was refused to whom.
     pub refusals: Arc<Refusals>,
     /// The certificates that clients are to trust.
@@ -114,6 +123,7 @@ pub struct Egress {
 
 /// What is known about one request.
 pub struct Context {
+    request: RequestId,
     stopwatch: Stopwatch,
     way: Option<Way>,
     /// The handle in the base URL.
@@ -159,6 +169,29 @@ impl Egress {
         respond::text(session, "application/x-pem-file", self.parts.authority.bundle()).await.map(|()| true)
     }
 
+    /// The line of the access log.
+    fn note(&self, session: &Session, context: &Context, status: u16) {
+        let path = leak::without_handles(session.req_header().uri.path());
+        Line {
+            listener: "egress",
+            request: context.request,
+            method: session.req_header().method.as_str(),
+            path: Some(&path),
+            status,
+            received: session.as_downstream().body_bytes_read(),
+            sent: session.as_downstream().body_bytes_sent(),
+            duration_ms: context.stopwatch.millis(),
+            address: session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip),
+            server: context.who.as_ref().and_then(Who::server),
+            grant: None,
+            provider: context.route.as_ref().map(|route| &route.api.provider),
+            connection: context.key.as_ref(),
+            generation: context.generation(),
+            handle: context.who.as_ref().and_then(Who::handle_id),
+        }
+        .write();
+    }
+
     async fn refuse(&self, session: &mut Session, context: &mut Context, refusal: Refusal) -> u16 {
         let provider = context.route.as_ref().map_or("the provider", |route| route.api.provider.as_str());
         let mut problem = refusal.problem(provider, context.key.as_ref());
@@ -173,6 +206,7 @@ impl Egress {
         self.parts.metrics.refused(refusal.slug());
         warn!(
             operation = "api_call",
+            request = %context.request,
             provider = context.route.as_ref().map(|route| route.api.provider.as_str()),
             subject = context.key.as_ref().map(|key| key.subject.as_str()),
             label = context.key.as_ref().map(|key| key.label.as_str()),
@@ -211,6 +245,7 @@ impl ProxyHttp for Egress {
 
     fn new_ctx(&self) -> Context {
         Context {
+            request: self.parts.requests.next(),
             stopwatch: Stopwatch::start(),
             way: None,
             handle_in_url: None,
@@ -405,7 +440,7 @@ impl ProxyHttp for Egress {
         }
         if session.response_written().is_some() {
             // The answer has begun: all that is left is to end the connection, so that nobody takes it for complete.
-            warn!(operation = "api_call", outcome = "cut", error = %error.etype().as_str());
+            warn!(operation = "api_call", request = %context.request, outcome = "cut", error = %error.etype().as_str());
             return nothing;
         }
         let refusal = context.refused.take().unwrap_or_else(|| Failure::of(error).into());
@@ -414,8 +449,11 @@ impl ProxyHttp for Egress {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
-        let Some(route) = &context.route else { return };
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        if access::is_written() {
+            self.note(session, context, status);
+        }
+        let Some(route) = &context.route else { return };
         let outcome = match (&context.refused, error, status) {
             (
                 Some(
@@ -436,17 +474,7 @@ impl ProxyHttp for Egress {
             (None, None, _) => ApiOutcome::Ok,
         };
         let elapsed = context.stopwatch.elapsed();
-        if let Some(metrics) = &route.metrics {
-            metrics.observe(outcome, elapsed.as_secs_f64());
-        }
-        if context.refused.is_none() {
-            debug!(
-                operation = "api_call", provider = %route.api.provider,
-                subject = context.key.as_ref().map(|key| key.subject.as_str()),
-                label = context.key.as_ref().map(|key| key.label.as_str()),
-                duration_ms = context.stopwatch.millis(), outcome = status, generation = context.generation(),
-            );
-        }
+        route.metrics.observe(outcome, elapsed.as_secs_f64());
     }
 
     /// Pingora's own line would show the path with its query; ours are written above.

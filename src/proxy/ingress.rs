@@ -29,7 +29,7 @@ use crate::base::resolver::Resolver;
 use crate::base::safe_url::SafeUrl;
 use crate::config::settings::Timeouts;
 use crate::issuer::limits::Limits;
-use crate::issuer::{Issuer, LiveGrant, Refused};
+use crate::issuer::{Called, Issuer, LiveGrant, Refused};
 use crate::model::cors::{ALLOWED_HEADERS, ALLOWED_METHODS, EXPOSED_HEADERS};
 use crate::model::scope;
 use crate::model::server::{McpServer, Upstream};
@@ -44,7 +44,7 @@ pub struct Parts {
     /// How often it may be used.
     pub limits: Arc<Limits>,
     /// Names to addresses.
-    pub resolver: Resolver,
+    pub resolver: Arc<Resolver>,
     /// How long upstreams may take.
     pub timeouts: Timeouts,
     /// Where clients reach us.
@@ -170,7 +170,7 @@ impl Ingress {
             return Err(Refusal::ForeignSession);
         }
         let addresses = self.addresses(&route.server.upstream).await;
-        if addresses.is_empty() && !matches!(route.server.upstream, Upstream::Unix { .. }) {
+        if addresses.is_empty() && matches!(route.server.upstream, Upstream::Tcp { .. }) {
             return Err(Refusal::Unresolved);
         }
         Ok(Admitted { route: Arc::clone(route), grant, verdict, addresses, unreachable: 0 })
@@ -179,7 +179,7 @@ impl Ingress {
     async fn addresses(&self, upstream: &Upstream) -> Arc<[SocketAddr]> {
         match upstream {
             Upstream::Tcp { host, port, .. } => self.parts.resolver.resolve_host(host, *port).await,
-            Upstream::Unix { .. } => Arc::new([]),
+            Upstream::Unix { .. } | Upstream::Stdio(_) => Arc::new([]),
         }
     }
 
@@ -214,6 +214,8 @@ impl Ingress {
                 Ok(tcp_peer(*address, *is_https, host, &timeouts))
             }
             Upstream::Unix { socket, .. } => unix_peer(socket, &timeouts),
+            // The bridge answers; no request for such a server gets as far as here.
+            Upstream::Stdio(_) => Err(Error::new(ErrorType::InternalError)),
         }
     }
 }
@@ -234,6 +236,20 @@ impl Admitted {
         &self.route.server
     }
 
+    /// What the service that answers is told.
+    pub fn called(&self) -> Called {
+        Called { grant: Arc::clone(&self.grant), server: Arc::clone(&self.route.server) }
+    }
+
+    /// What clients and caches must know of every answer.
+    pub fn headers(&self) -> Vec<(HeaderName, String)> {
+        let mut headers = vec![(CACHE_CONTROL, "no-store".to_owned()), (VARY, "Authorization".to_owned())];
+        let limits = self.verdict.headers();
+        headers.extend(limits.map(|(name, value)| (HeaderName::from_static(name), value.to_string())));
+        headers.extend(cors_headers().map(|(name, value)| (name, value.to_owned())));
+        headers
+    }
+
     /// Takes out what was meant for us or says where the request came from, and puts the handle in.
     pub fn rewrite_request(&self, request: &mut RequestHeader) -> pingora::Result<()> {
         let server = &self.route.server;
@@ -247,7 +263,9 @@ impl Admitted {
             request.remove_header(&name);
         }
         request.remove_header(&server.handle.header);
-        request.insert_header(server.handle.header.clone(), self.grant.handle_value())?;
+        let value = self.grant.handle_value(&server.handle.before);
+        let value = value.map_err(|_| Error::new(ErrorType::InternalError))?;
+        request.insert_header(server.handle.header.clone(), value)?;
         request.insert_header(HOST, self.route.authority.clone())
     }
 
@@ -275,13 +293,13 @@ impl Admitted {
         if response.status == StatusCode::UNAUTHORIZED {
             response.set_status(StatusCode::BAD_GATEWAY)?;
         }
-        response.insert_header(CACHE_CONTROL, "no-store")?;
-        response.append_header(VARY, "Authorization")?;
-        for (name, value) in self.verdict.headers() {
-            response.insert_header(name, value.to_string())?;
-        }
-        for (name, value) in cors_headers() {
-            response.insert_header(name, value)?;
+        for (name, value) in self.headers() {
+            // The server may vary its answers by more.
+            if name == VARY {
+                response.append_header(name, value)?;
+            } else {
+                response.insert_header(name, value)?;
+            }
         }
         Ok(Ok(()))
     }

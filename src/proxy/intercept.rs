@@ -25,6 +25,7 @@ use self::client_hello::Hello;
 use self::connect::{ConnectRequest, Verdict};
 use self::first_bytes::Kind;
 use super::connection::Connection;
+use super::current::Current;
 use super::egress::{Egress, Refusal};
 use crate::authority::Authority;
 use crate::base::secret::Secret;
@@ -63,14 +64,14 @@ impl Arrival {
 
 /// What stands in front of the egress listener's application.
 pub struct Front {
-    application: Arc<HttpProxy<Egress>>,
+    application: Arc<HttpProxy<Current<Egress>>>,
     tunnels: Arc<Tunnels>,
     authority: Arc<Authority>,
 }
 
 impl Front {
     /// In front of `application`.
-    pub fn new(application: Arc<HttpProxy<Egress>>, tunnels: Arc<Tunnels>, authority: Arc<Authority>) -> Self {
+    pub fn new(application: Arc<HttpProxy<Current<Egress>>>, tunnels: Arc<Tunnels>, authority: Arc<Authority>) -> Self {
         Self { application, tunnels, authority }
     }
 

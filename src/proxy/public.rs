@@ -1,27 +1,35 @@
 //! The public listener: the endpoints of MCP servers (journey J3), and for everything else our own pages and endpoints, an
 //! axum router called from Pingora.
 
+use std::convert::Infallible;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::MatchedPath;
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ALLOW, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE, VARY, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING, UPGRADE, VARY, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, Method, Request, Version};
+use http::{HeaderName, Method, Request, Response, Version};
 use http_body_util::BodyExt;
 use ipnet::IpNet;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
+use tokio::sync::watch;
 use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
 use tracing::{debug, warn};
 
+use super::event_streams::{EventStream, EventStreams, Purpose, own_descriptor};
 use super::failure::{Failure, is_caller_gone, is_gone};
 use super::ingress::{self, Admitted, Decision, Ingress, Refusal, Route};
 use super::{framing, respond};
@@ -29,6 +37,8 @@ use crate::base::address::ClientAddress;
 use crate::base::problem_details::ProblemDetails;
 use crate::base::safe_url::SafeUrl;
 use crate::issuer::Issuer;
+use crate::model::server::Upstream;
+use crate::telemetry::access::{self, Line, RequestId, RequestIds};
 use crate::telemetry::metrics::{ApiOutcome, Metrics};
 use crate::telemetry::stopwatch::Stopwatch;
 
@@ -36,15 +46,23 @@ use crate::telemetry::stopwatch::Stopwatch;
 const LARGEST_BODY: usize = 64 * 1024;
 /// A whole body must arrive within this time.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// And a message for an MCP server within this, for it may be large.
+const MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Answers requests that say whose they are ([`Called`](crate::issuer::Called), an extension).
+pub type BridgeService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The public listener.
 pub struct Public {
     portal: Router,
     mark: fn(&mut Request<Body>, ClientAddress),
+    bridge: Option<BridgeService>,
     ingress: Ingress,
     issuer: Arc<Issuer>,
     trusted_proxies: Vec<IpNet>,
     metrics: Arc<Metrics>,
+    requests: Arc<RequestIds>,
+    event_streams: Arc<EventStreams>,
     /// The accepted value of `Host`, where the public URL names this machine: elsewhere DNS and whatever does TLS see to
     /// it that only requests for us arrive.
     loopback_host: Option<String>,
@@ -56,6 +74,8 @@ pub struct Parts {
     pub portal: Router,
     /// Marks a request of the portal's with whom it is counted for.
     pub mark: fn(&mut Request<Body>, ClientAddress),
+    /// What answers for MCP servers that speak stdio.
+    pub bridge: Option<BridgeService>,
     /// The MCP servers.
     pub ingress: Ingress,
     /// Whose the sessions at MCP servers are.
@@ -66,22 +86,44 @@ pub struct Parts {
     pub trusted_proxies: Vec<IpNet>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Names requests.
+    pub requests: Arc<RequestIds>,
+    /// Event streams that are open.
+    pub event_streams: Arc<EventStreams>,
 }
 
-/// What is known about one request to an MCP server.
+/// What is known about one request.
 pub struct Context {
+    request: RequestId,
     stopwatch: Stopwatch,
+    /// The route of ours that it took, such as `/connect/{token}`.
+    page: Option<MatchedPath>,
+    /// The MCP server that it is for.
     route: Option<Arc<Route>>,
     admitted: Option<Box<Admitted>>,
     refused: Option<Refusal>,
+    /// Pingora's number of the connection to the MCP server.
+    upstream: Option<RawFd>,
+    stream: Option<EventStream>,
 }
 
 impl Public {
     /// Ready to serve.
     pub fn new(parts: Parts) -> Self {
-        let Parts { portal, mark, ingress, issuer, public_url, trusted_proxies, metrics } = parts;
+        let Parts {
+            portal,
+            mark,
+            bridge,
+            ingress,
+            issuer,
+            public_url,
+            trusted_proxies,
+            metrics,
+            requests,
+            event_streams,
+        } = parts;
         let loopback_host = public_url.is_loopback().then(|| public_url.authority());
-        Self { portal, mark, ingress, issuer, trusted_proxies, metrics, loopback_host }
+        Self { portal, mark, bridge, ingress, issuer, trusted_proxies, metrics, requests, event_streams, loopback_host }
     }
 
     /// Whom a request is counted for.
@@ -98,8 +140,8 @@ impl Public {
     }
 
     /// An answer of our own pages and endpoints.
-    async fn serve(&self, session: &mut Session) -> pingora::Result<()> {
-        let body = match read_body(session).await {
+    async fn serve(&self, session: &mut Session, context: &mut Context) -> pingora::Result<()> {
+        let body = match read_body(session, LARGEST_BODY, BODY_DEADLINE).await {
             Ok(Some(body)) => body,
             Err(error) if is_gone(&error) => return Err(error),
             Err(_) => {
@@ -128,6 +170,7 @@ impl Public {
         (self.mark)(&mut request, self.client_address(session));
         let is_head = header.method == Method::HEAD;
         let Ok(response) = self.portal.clone().oneshot(request).await;
+        context.page = response.extensions().get().cloned();
         write_response(session, response, is_head).await
     }
 
@@ -136,10 +179,22 @@ impl Public {
         context.route = Some(Arc::clone(route));
         let address = self.client_address(session);
         match self.ingress.decide(route, session.req_header(), address).await {
-            Decision::Forward(admitted) => {
-                context.admitted = Some(admitted);
-                Ok(false)
-            }
+            Decision::Forward(admitted) => match &route.server.upstream {
+                Upstream::Stdio(server) => {
+                    let admitted = context.admitted.insert(admitted);
+                    let bridged = self.bridged(session, admitted, server.largest_message).await;
+                    match bridged {
+                        Ok(None) => {}
+                        Ok(Some(refusal)) => drop(self.refuse(session, context, route, refusal).await),
+                        Err(error) => return Err(error),
+                    }
+                    Ok(true)
+                }
+                Upstream::Tcp { .. } | Upstream::Unix { .. } => {
+                    context.admitted = Some(admitted);
+                    Ok(false)
+                }
+            },
             Decision::Preflight => {
                 let headers = ingress::preflight_headers(&session.req_header().headers);
                 respond::nothing(session, &headers).await.map(|()| true)
@@ -149,6 +204,66 @@ impl Public {
                 Ok(true)
             }
         }
+    }
+
+    /// The event stream that an answer is, to be ended when we stop.
+    fn event_stream(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        upstream: Option<RawFd>,
+    ) -> Option<EventStream> {
+        let content_type = response.headers.get(CONTENT_TYPE)?.as_bytes();
+        let is_event_stream = content_type.get(..EVENT_STREAM.len())?.eq_ignore_ascii_case(EVENT_STREAM);
+        let connection = own_descriptor(upstream.filter(|_| is_event_stream)?).ok()?;
+        let purpose = match session.req_header().method {
+            Method::GET => Purpose::Listening,
+            _ => Purpose::Answering,
+        };
+        Some(self.event_streams.begin(purpose, connection))
+    }
+
+    /// Has the bridge answer. A refusal if the request did not get as far.
+    async fn bridged(
+        &self,
+        session: &mut Session,
+        admitted: &Admitted,
+        largest_message: usize,
+    ) -> pingora::Result<Option<Refusal>> {
+        let Some(bridge) = self.bridge.clone() else { return Ok(Some(Refusal::Internal)) };
+        let body = match read_body(session, largest_message, MESSAGE_DEADLINE).await {
+            Ok(Some(body)) => body,
+            Err(error) if is_gone(&error) => return Err(error),
+            Err(_) => return Ok(Some(Refusal::Malformed)),
+            Ok(None) => return Ok(Some(Refusal::TooLarge(largest_message))),
+        };
+        let header = session.req_header();
+        let mut request = Request::builder().method(header.method.clone()).uri(header.uri.clone());
+        if let Some(headers) = request.headers_mut() {
+            let is_for_us = |name: &HeaderName| *name == AUTHORIZATION || *name == COOKIE;
+            headers.extend(
+                header
+                    .headers
+                    .iter()
+                    .filter(|(name, _)| !is_for_us(name))
+                    .map(|(name, value)| (name.clone(), value.clone())),
+            );
+        }
+        let Ok(mut request) = request.body(Body::from(body)) else { return Ok(Some(Refusal::Malformed)) };
+        request.extensions_mut().insert(admitted.called());
+        let ends = self.issuer.grant_ends();
+        // Who hangs up no longer waits: what waits for the child is dropped, and so it learns of it.
+        let answered = tokio::select! {
+            answered = bridge.oneshot(request) => answered,
+            gone = gone(session) => return Err(gone),
+        };
+        let Ok(mut response) = answered;
+        for (name, value) in admitted.headers() {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        stream_response(session, response, admitted, ends).await.map(|()| None)
     }
 
     async fn refuse(&self, session: &mut Session, context: &mut Context, route: &Route, refusal: Refusal) -> u16 {
@@ -170,16 +285,41 @@ impl Public {
             }
             _ => {}
         }
+        let (request, server, outcome) = (&context.request, &route.server.name, refusal.slug());
         if refusal.is_our_trouble() {
-            warn!(operation = "mcp_call", server = %route.server.name, outcome = refusal.slug());
+            warn!(operation = "mcp_call", %request, %server, outcome);
         } else {
-            debug!(operation = "mcp_call", server = %route.server.name, outcome = refusal.slug());
+            debug!(operation = "mcp_call", %request, %server, outcome);
         }
         if let Err(error) = respond::problem(session, &problem, &headers).await {
             debug!(operation = "mcp_call", %error, "the client went away");
         }
         context.refused = Some(refusal);
         problem.status
+    }
+
+    /// The line of the access log.
+    fn note(&self, session: &Session, context: &Context, status: u16) {
+        let route = context.route.as_ref();
+        let page = context.page.as_ref().map(MatchedPath::as_str);
+        Line {
+            listener: "public",
+            request: context.request,
+            method: session.req_header().method.as_str(),
+            path: route.map(|route| route.server.path.as_str()).or(page),
+            status,
+            received: session.as_downstream().body_bytes_read(),
+            sent: session.as_downstream().body_bytes_sent(),
+            duration_ms: context.stopwatch.millis(),
+            address: Some(self.client_address(session).0),
+            server: route.map(|route| &route.server.name),
+            grant: context.admitted.as_ref().map(|admitted| &admitted.grant().grant),
+            provider: None,
+            connection: None,
+            generation: None,
+            handle: None,
+        }
+        .write();
     }
 
     fn refused(&self, session: &Session) -> Option<ProblemDetails> {
@@ -215,7 +355,7 @@ impl Public {
 }
 
 /// The whole body; `None` if it is too large or too slow.
-async fn read_body(session: &mut Session) -> pingora::Result<Option<Bytes>> {
+async fn read_body(session: &mut Session, largest: usize, deadline: Duration) -> pingora::Result<Option<Bytes>> {
     if session.req_header().headers.contains_key(EXPECT) {
         session.as_downstream_mut().write_continue_response().await?;
     }
@@ -223,13 +363,13 @@ async fn read_body(session: &mut Session) -> pingora::Result<Option<Bytes>> {
     let read = async {
         while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
             body.extend_from_slice(&chunk);
-            if body.len() > LARGEST_BODY {
+            if body.len() > largest {
                 return Ok::<bool, Box<Error>>(false);
             }
         }
         Ok(true)
     };
-    match tokio::time::timeout(BODY_DEADLINE, read).await {
+    match tokio::time::timeout(deadline, read).await {
         Ok(complete) => Ok(complete?.then(|| body.freeze())),
         Err(_) => Ok(None),
     }
@@ -240,18 +380,7 @@ async fn write_response(
     response: axum::response::Response,
     is_head: bool,
 ) -> pingora::Result<()> {
-    let (parts, body) = response.into_parts();
-    let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 1))?;
-    for (name, value) in &parts.headers {
-        header.append_header(name.clone(), value.clone())?;
-    }
-    // Without a length the connection could not be used again on HTTP/1.1.
-    let has_length = parts.headers.contains_key(CONTENT_LENGTH);
-    let is_h1 = session.req_header().version <= Version::HTTP_11;
-    if !has_length && is_h1 && !is_head {
-        header.insert_header(TRANSFER_ENCODING, "chunked")?;
-    }
-    session.write_response_header(Box::new(header), is_head).await?;
+    let body = write_head(session, response, is_head).await?;
     if is_head {
         return Ok(());
     }
@@ -272,12 +401,83 @@ async fn write_response(
     session.write_response_body(None, true).await
 }
 
+/// Sends an answer piece by piece, for as long as its client is there and its grant is good.
+async fn stream_response(
+    session: &mut Session,
+    response: Response<Body>,
+    admitted: &Admitted,
+    mut ends: watch::Receiver<u64>,
+) -> pingora::Result<()> {
+    let is_head = session.req_header().method == Method::HEAD;
+    let mut body = write_head(session, response, is_head).await?;
+    if is_head {
+        return Ok(());
+    }
+    loop {
+        if admitted.grant().has_ended() {
+            return Err(Error::new(ErrorType::Custom(GRANT_IS_OVER)));
+        }
+        let frame = tokio::select! {
+            // Of what was ready in this very moment nothing is sent.
+            biased;
+            _ = ends.changed() => continue,
+            gone = gone(session) => return Err(gone),
+            frame = body.frame() => frame,
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    session.write_response_body(Some(data), false).await?;
+                }
+            }
+            Some(Err(_)) => return Err(Error::new(ErrorType::InternalError)),
+            None => return session.write_response_body(None, true).await,
+        }
+    }
+}
+
+/// Completes when the client hangs up, or says something that nobody asked it to.
+async fn gone(session: &mut Session) -> Box<Error> {
+    loop {
+        match session.as_downstream_mut().read_body_or_idle(true).await {
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+    }
+}
+
+async fn write_head(session: &mut Session, response: axum::response::Response, is_head: bool) -> pingora::Result<Body> {
+    let (parts, body) = response.into_parts();
+    let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 1))?;
+    for (name, value) in &parts.headers {
+        header.append_header(name.clone(), value.clone())?;
+    }
+    // Without a length the connection could not be used again on HTTP/1.1.
+    let has_length = parts.headers.contains_key(CONTENT_LENGTH);
+    let is_h1 = session.req_header().version <= Version::HTTP_11;
+    if !has_length && is_h1 && !is_head {
+        header.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    session.write_response_header(Box::new(header), is_head).await?;
+    Ok(body)
+}
+
 #[async_trait]
 impl ProxyHttp for Public {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { stopwatch: Stopwatch::start(), route: None, admitted: None, refused: None }
+        let request = self.requests.next();
+        Context {
+            request,
+            stopwatch: Stopwatch::start(),
+            page: None,
+            route: None,
+            admitted: None,
+            refused: None,
+            upstream: None,
+            stream: None,
+        }
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
@@ -289,13 +489,26 @@ impl ProxyHttp for Public {
         }
         match self.ingress.route(session.req_header().uri.path()).cloned() {
             Some(route) => Box::pin(self.call(session, context, &route)).await,
-            None => Box::pin(self.serve(session)).await.map(|()| true),
+            None => Box::pin(self.serve(session, context)).await.map(|()| true),
         }
     }
 
     async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> pingora::Result<Box<HttpPeer>> {
         let admitted = context.admitted.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
         self.ingress.peer(admitted).map(Box::new)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        connection: RawFd,
+        _digest: Option<&Digest>,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        context.upstream = Some(connection);
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -317,7 +530,10 @@ impl ProxyHttp for Public {
         let Some(admitted) = &context.admitted else { return Ok(()) };
         let asked_to_upgrade = session.req_header().headers.contains_key(UPGRADE);
         match admitted.rewrite_response(&self.issuer, asked_to_upgrade, response).await? {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                context.stream = self.event_stream(session, response, context.upstream);
+                Ok(())
+            }
             Err(refusal) => {
                 context.refused = Some(refusal);
                 Err(Error::new(ErrorType::InternalError))
@@ -367,6 +583,11 @@ impl ProxyHttp for Public {
         if is_caller_gone(error) {
             return nothing;
         }
+        if context.stream.as_ref().is_some_and(EventStream::is_ended) {
+            // It ends as if its server had ended it. If that cannot be said anymore, the caller is gone.
+            let _ = session.write_response_body(None, true).await;
+            return nothing;
+        }
         let Some(route) = context.route.clone().filter(|_| session.response_written().is_none()) else {
             return nothing;
         };
@@ -376,23 +597,21 @@ impl ProxyHttp for Public {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
-        let Some(route) = &context.route else { return };
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let outcome = match (&context.refused, status) {
-            (Some(refusal), _) if refusal.is_our_trouble() => ApiOutcome::Failed,
-            (Some(_), _) => ApiOutcome::Refused,
-            (None, 0) => ApiOutcome::Failed,
-            (None, 400..=499) => ApiOutcome::ClientError,
-            (None, 500..) => ApiOutcome::ServerError,
-            (None, _) => ApiOutcome::Ok,
-        };
-        self.metrics.mcp_call(&route.server.name, outcome);
-        let grant = context.admitted.as_ref().map(|admitted| &admitted.grant().grant);
-        debug!(
-            operation = "mcp_call", server = %route.server.name, grant = grant.map(|grant| grant.id.as_str()),
-            subject = grant.map(|grant| grant.authorization.user.subject.as_str()),
-            duration_ms = context.stopwatch.millis(), outcome = status,
-        );
+        if let Some(route) = &context.route {
+            let outcome = match (&context.refused, status) {
+                (Some(refusal), _) if refusal.is_our_trouble() => ApiOutcome::Failed,
+                (Some(_), _) => ApiOutcome::Refused,
+                (None, 0) => ApiOutcome::Failed,
+                (None, 400..=499) => ApiOutcome::ClientError,
+                (None, 500..) => ApiOutcome::ServerError,
+                (None, _) => ApiOutcome::Ok,
+            };
+            self.metrics.mcp_call(&route.server.name, outcome);
+        }
+        if access::is_written() {
+            self.note(session, context, status);
+        }
     }
 
     /// Pingora's own line would show the query of a callback: code and state.
@@ -405,10 +624,15 @@ impl ProxyHttp for Public {
     }
 }
 
+/// What event streams are (HTML, section 9.2).
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+const GRANT_IS_OVER: &str = "the grant is over";
+
 /// Streams may last longer than the grant that they were opened with.
 fn still_granted(context: &Context) -> pingora::Result<()> {
     match &context.admitted {
-        Some(admitted) if admitted.grant().has_ended() => Err(Error::new(ErrorType::Custom("the grant is over"))),
+        Some(admitted) if admitted.grant().has_ended() => Err(Error::new(ErrorType::Custom(GRANT_IS_OVER))),
         _ => Ok(()),
     }
 }

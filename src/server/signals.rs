@@ -1,7 +1,6 @@
 //! What the operating system tells us.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
 
 /// The signals that mean something.
 pub struct Signals {
@@ -20,14 +19,19 @@ impl Signals {
         })
     }
 
-    /// Returns on SIGTERM or SIGINT. SIGHUP is kept for reloading the configuration; until then it changes nothing.
-    pub async fn wait_for_stop(mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => info!(operation = "reload", outcome = "ignored", "restart to apply changes"),
+    /// Returns on SIGTERM or SIGINT, even while what SIGHUP asks for is being done.
+    pub async fn wait_for_stop(mut self, hung_up: impl AsyncFn()) {
+        let mut hang_up = self.hang_up;
+        let reload = async {
+            while hang_up.recv().await.is_some() {
+                hung_up().await;
             }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            () = reload => {}
         }
     }
 }

@@ -71,6 +71,14 @@ impl fmt::Debug for ProxyServer {
     }
 }
 
+/// Told apart where settings are compared with those before: nothing that others send is.
+impl PartialEq for ProxyServer {
+    fn eq(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.authorization.as_ref(), other.authorization.as_ref());
+        self.host == other.host && self.port == other.port && ours.map(Secret::expose) == theirs.map(Secret::expose)
+    }
+}
+
 impl Hash for ProxyServer {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.host, self.port, self.authorization.as_ref().map(Secret::expose)).hash(state);

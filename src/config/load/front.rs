@@ -220,13 +220,7 @@ impl Loader<'_> {
         let server_name = self.parsed::<ServerName>(&key, name, ServerName::EXPECTED);
         let path = table.path.clone().unwrap_or_else(|| format!("/{name}/mcp"));
         let path = self.server_path(&format!("{key}.path"), &path);
-        let upstream = match upstream(&table.upstream, table.insecure_upstream) {
-            Ok(upstream) => Some(upstream),
-            Err((message, hint)) => {
-                self.problem_with_hint(&format!("{key}.upstream"), message, hint);
-                None
-            }
-        };
+        let upstream = self.upstream(&key, table, file);
         let mut picked = BTreeSet::new();
         for (index, provider) in table.providers.iter().enumerate() {
             match providers.keys().find(|known| known.as_str() == provider) {
@@ -275,6 +269,16 @@ impl Loader<'_> {
             handle: handle?,
             policies,
         })
+    }
+
+    pub(super) fn network_upstream(&mut self, key: &str, text: &str, allow_insecure: bool) -> Option<Upstream> {
+        match upstream(text, allow_insecure) {
+            Ok(upstream) => Some(upstream),
+            Err((message, hint)) => {
+                self.problem_with_hint(&format!("{key}.upstream"), message, hint);
+                None
+            }
+        }
     }
 
     fn apis_of_server(
@@ -468,7 +472,7 @@ impl Loader<'_> {
     fn json_file(&self, path: &std::path::Path) -> Result<Value, String> {
         let path = self.home.join(path);
         let text =
-            std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            self.sources.read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
@@ -477,16 +481,14 @@ impl Loader<'_> {
         let Some(directory) = &file.issuer.client_documents.pinned else { return pinned };
         const KEY: &str = "issuer.client_documents.pinned";
         let directory = self.home.join(directory);
-        let files = match std::fs::read_dir(&directory) {
-            Ok(files) => files,
+        let mut paths = match self.sources.list(&directory) {
+            Ok(paths) => paths,
             Err(error) => {
                 self.problem(KEY, format!("cannot read {}: {error}", directory.display()));
                 return pinned;
             }
         };
-        let mut paths: Vec<_> = files.filter_map(Result::ok).map(|file| file.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-        paths.sort();
         for path in paths {
             match self.json_file(&path) {
                 Ok(document) => match document["client_id"].as_str() {

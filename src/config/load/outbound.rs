@@ -39,7 +39,7 @@ impl Loader<'_> {
 
     fn extra_roots(&mut self, path: &Path) -> Vec<CertificateDer<'static>> {
         let (key, path) = ("egress.extra_ca", self.home.join(path));
-        match std::fs::read(&path) {
+        match self.sources.read(&path) {
             Err(error) => self.problem(key, format!("cannot read {}: {error}", path.display())),
             Ok(pem) => {
                 let roots = roots::read(&pem);

@@ -29,7 +29,9 @@ impl Loader<'_> {
     fn logo(&mut self, table: &PortalTable) -> Option<Option<Logo>> {
         let Some(path) = &table.logo else { return Some(None) };
         let path = self.home.join(path);
-        let logo = std::fs::read(&path)
+        let logo = self
+            .sources
+            .read(&path)
             .map_err(|error| format!("cannot read {}: {error}", path.display()))
             .and_then(|bytes| Logo::read(bytes).map_err(|why| format!("{} {why}", path.display())));
         logo.map(Some).map_err(|why| self.problem("portal.logo", why)).ok()

@@ -79,9 +79,10 @@ fn reference(schema: &Value) -> String {
         "# Configuration reference\n\nGenerated from the configuration's own types (`make schema`); do not edit. \
          [config/sidekey.toml](../config/sidekey.toml)\nshows every key with its default, \
          [config/sidekey.schema.json](../config/sidekey.schema.json) lets editors complete and check.\n\
-         `sidekey check FILE` reports every problem at once, with line and column.\n",
+         `sidekey check FILE` reports every problem at once, with line and column; `sidekey config explain KEY` says the same as this page.\n\
+         A change takes effect with a [reload](operations.md#reload) unless it says otherwise.\n",
     );
-    table(&mut text, "Top level", schema);
+    table(&mut text, "Top level", "", schema);
     tables(&mut text, schema, "", schema);
     text
 }
@@ -94,7 +95,7 @@ fn tables(text: &mut String, schema: &Value, path: &str, table_of: &Value) {
             false => (property, format!("{path}{name}")),
         };
         let Some(definition) = definition(schema, inner) else { continue };
-        table(text, &format!("`[{key}]`"), definition);
+        table(text, &format!("`[{key}]`"), &format!("{key}."), definition);
         tables(text, schema, &format!("{key}."), definition);
     }
 }
@@ -106,11 +107,13 @@ fn definition<'s>(schema: &'s Value, property: &Value) -> Option<&'s Value> {
     schema["definitions"].get(name).filter(|definition| definition["properties"].is_object())
 }
 
-fn table(text: &mut String, title: &str, schema: &Value) {
+fn table(text: &mut String, title: &str, path: &str, schema: &Value) {
     text.push_str(&format!("\n## {title}\n\n| key | meaning |\n|---|---|\n"));
     for (key, property) in schema["properties"].as_object().expect("an object") {
         let meaning = property["description"].as_str().unwrap_or_default().replace('\n', " ");
-        text.push_str(&format!("| `{key}` | {meaning} |\n"));
+        let needs_restart = crate::config::restart::reason(&format!("{path}{key}")).is_some();
+        let restart = if needs_restart { " **A change needs a restart.**" } else { "" };
+        text.push_str(&format!("| `{key}` | {meaning}{restart} |\n"));
     }
 }
 

@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 
 use super::super::framing;
 use super::super::intercept::Arrival;
-use super::caller::{self, Caller, Who, is_handle_shaped};
+use super::caller::{self, Caller, CallerError, Who, is_handle_shaped};
 use super::inject::{self, InjectError};
 use super::placement::{self, Body, Found, LONGEST_BODY, PlacementError};
 use super::policy::{self, PolicyError};
@@ -24,6 +24,7 @@ use crate::base::secret::Secret;
 use crate::catalogue::Api;
 use crate::model::connection::Captured;
 use crate::model::names::Label;
+use crate::model::server::McpServer;
 use crate::vault::LiveToken;
 
 /// A request that may go out.
@@ -170,10 +171,16 @@ impl Egress {
         upstream: &Upstream,
     ) -> Result<(), Refusal> {
         let of_provider = self.parts.providers.get(&api.provider).and_then(|provider| provider.policy.as_ref());
-        let server = who.server().and_then(|server| self.parts.servers.get(server));
-        let of_server = server.and_then(|server| server.policies.get(&api.provider));
+        let of_server = self.server_of(who)?.and_then(|server| server.policies.get(&api.provider));
         let call = rules::Call { host: upstream.url.host(), method, target };
         rules::check(of_provider.into_iter().chain(of_server), &call).map_err(Refusal::Policy)
+    }
+
+    /// The MCP server that the caller acts for, if for any.
+    fn server_of(&self, who: &Who) -> Result<Option<&Arc<McpServer>>, Refusal> {
+        let Some(name) = who.server() else { return Ok(None) };
+        // Its rules are unknown where it is.
+        self.parts.servers.get(name).map(Some).ok_or(Refusal::Caller(CallerError::GrantOver))
     }
 
     /// The APIs that a request may be for, each with the segments of the path that are below it.
@@ -204,8 +211,13 @@ impl Egress {
     ) -> Result<Chosen<'a>, Refusal> {
         let mut refusal = Refusal::Policy(PolicyError::NotAllowed);
         let mut possible = Vec::new();
+        let server = self.server_of(who)?;
         for (route, segments) in candidates {
-            match who.at(&route.api.provider, label, now) {
+            let provider = &route.api.provider;
+            // What a server may use is what its table says now, whatever its users picked when it said more.
+            let is_its = server.is_none_or(|server| server.providers.contains(provider));
+            let caller = if is_its { who.at(provider, label, now) } else { Err(CallerError::ProviderNotPicked) };
+            match caller {
                 Ok(caller) => possible.push((*route, *segments, caller)),
                 Err(error) => refusal = Refusal::Caller(error),
             }

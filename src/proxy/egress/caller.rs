@@ -9,6 +9,7 @@ use memchr::memmem;
 
 use crate::base::clock::Timestamp;
 use crate::issuer::Issuer;
+use crate::issuer::child_handles::ChildHandle;
 use crate::issuer::live::LiveGrant;
 use crate::model::connection::ConnectionKey;
 use crate::model::handle::{self, HandleError, HandleRecord, MARKER};
@@ -120,6 +121,8 @@ pub enum Who {
     Handle(Arc<HandleRecord>),
     /// The user of an MCP client.
     User(Arc<LiveGrant>),
+    /// A child process of ours, which acts for users of MCP clients.
+    Child(Arc<ChildHandle>),
     /// The subject of callers without a handle.
     Fixed(Subject),
 }
@@ -131,7 +134,13 @@ impl Callers {
         if let Some(record) = self.handles.get(&digest) {
             return Ok(Who::Handle(record));
         }
-        self.issuer.grant_of_handle(&digest).map(Who::User).ok_or(CallerError::UnknownHandle)
+        let of_grant = self.issuer.grant_of_handle(&digest).map(Who::User);
+        let of_child = || self.issuer.child_of_handle(&digest).map(Who::Child);
+        let who = of_grant.or_else(of_child).ok_or(CallerError::UnknownHandle)?;
+        // A server that was taken out of the configuration has no rules, so nobody may act in its place.
+        let servers = &self.issuer.settings().servers;
+        let is_there = who.server().is_none_or(|server| servers.contains_key(server));
+        is_there.then_some(who).ok_or(CallerError::GrantOver)
     }
 }
 
@@ -141,6 +150,7 @@ impl Who {
         match self {
             Self::Handle(record) => record.in_force(now).map_err(CallerError::Handle),
             Self::User(grant) => grant.is_live(now).then_some(()).ok_or(CallerError::GrantOver),
+            Self::Child(child) => child.is_live(now).then_some(()).ok_or(CallerError::GrantOver),
             Self::Fixed(_) => Ok(()),
         }
     }
@@ -157,13 +167,9 @@ impl Who {
             }
             Self::User(grant) => {
                 grant.handle.permits(provider, now).map_err(|_| CallerError::ProviderNotPicked)?;
-                // What the user approved was this connection, whatever others there are.
-                let key = grant.grant.connection(provider);
-                match label {
-                    Some(label) if *label != key.label => Err(CallerError::Handle(HandleError::OtherLabel)),
-                    _ => Ok(Caller { key, is_user: true }),
-                }
+                of_user(grant.grant.connection(provider), label)
             }
+            Self::Child(child) => of_user(child.connection(provider).ok_or(CallerError::ProviderNotPicked)?, label),
             Self::Fixed(subject) => {
                 let label = label.cloned().unwrap_or_default();
                 Ok(Caller { key: ConnectionKey::new(subject.clone(), provider.clone(), label), is_user: false })
@@ -173,7 +179,11 @@ impl Who {
 
     /// Whether tunnels to hosts that are not listed may be opened.
     pub fn tunnels(&self) -> bool {
-        matches!(self, Self::Handle(record) if record.tunnels)
+        match self {
+            Self::Handle(record) => record.tunnels,
+            Self::Child(child) => child.scope.tunnels,
+            Self::User(_) | Self::Fixed(_) => false,
+        }
     }
 
     /// The id of the handle that was presented.
@@ -181,6 +191,7 @@ impl Who {
         match self {
             Self::Handle(record) => Some(&record.id),
             Self::User(grant) => Some(&grant.handle.id),
+            Self::Child(child) => Some(&child.id),
             Self::Fixed(_) => None,
         }
     }
@@ -189,8 +200,17 @@ impl Who {
     pub fn server(&self) -> Option<&ServerName> {
         match self {
             Self::User(grant) => Some(&grant.grant.authorization.server),
+            Self::Child(child) => Some(&child.scope.server),
             Self::Handle(_) | Self::Fixed(_) => None,
         }
+    }
+}
+
+/// What the user approved was this connection, whatever others there are.
+fn of_user(key: ConnectionKey, label: Option<&Label>) -> Result<Caller, CallerError> {
+    match label {
+        Some(label) if *label != key.label => Err(CallerError::Handle(HandleError::OtherLabel)),
+        _ => Ok(Caller { key, is_user: true }),
     }
 }
 

@@ -50,7 +50,7 @@ impl Egress {
         if context.replayed || is_upgrade || session.as_ref().retry_buffer_truncated() {
             return Ok(());
         }
-        debug!(operation = "api_call", provider = %route.api.provider, outcome = "replayed", generation = other.generation);
+        debug!(operation = "api_call", request = %context.request, provider = %route.api.provider, outcome = "replayed", generation = other.generation);
         admitted.token = other;
         context.replayed = true;
         Err(Error::new(REPLAY))

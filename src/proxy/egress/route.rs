@@ -25,7 +25,7 @@ pub struct Route {
     /// For an API that is always in the same place.
     pub upstream: Option<Arc<Upstream>>,
     /// Counts its calls.
-    pub metrics: Option<ApiMetrics>,
+    pub metrics: ApiMetrics,
 }
 
 impl Route {
@@ -34,7 +34,7 @@ impl Route {
             Origin::Fixed(url) => Upstream::new(url.clone(), &api.base_path, outbound).map(Arc::new),
             Origin::Captured { .. } => None,
         };
-        let metrics = metrics.api(&api.provider).cloned();
+        let metrics = metrics.api(&api.provider);
         Self { segment, api, upstream, metrics }
     }
 

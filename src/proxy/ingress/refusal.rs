@@ -30,6 +30,8 @@ pub enum Refusal {
     SessionMixUp,
     /// The server switched protocols, and nobody had asked it to.
     OddAnswer,
+    /// The body is larger than a message to this server may be, or did not arrive in time.
+    TooLarge(usize),
     /// Too many requests.
     TooMany(Verdict),
     /// The server's host name cannot be resolved.
@@ -60,6 +62,7 @@ impl Refusal {
             Self::ForeignSession => "unknown-session",
             Self::SessionMixUp => "session-mix-up",
             Self::OddAnswer => "server-odd-answer",
+            Self::TooLarge(_) => "message-too-large",
             Self::TooMany(_) => "too-many-requests",
             Self::Unresolved | Self::Unreachable => "server-unreachable",
             Self::Certificate => "server-certificate",
@@ -102,6 +105,11 @@ impl Refusal {
         let again = "try again; a call that changes something may have been carried out";
         let (status, title, detail, next): (u16, &'static str, &str, &str) = match self {
             Self::TooMany(verdict) => return ProblemDetails::too_many_requests(verdict.reset_seconds()),
+            Self::TooLarge(largest) => {
+                let detail = format!("The body is larger than {largest} bytes, or did not arrive in time.");
+                let next = "send less, or faster; the operator can raise servers.*.children.largest_message";
+                return ProblemDetails::new(self.slug(), 413, "Message too large", detail, next);
+            }
             Self::Malformed => (
                 400,
                 "Malformed request",
