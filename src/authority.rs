@@ -30,10 +30,11 @@ use crate::store::seal::Sealer;
 pub use generation::OVERLAP;
 use generation::{Generation, Occasion, Succession};
 use leaves::Leaves;
+pub use storage::FILE_NAME;
 use storage::Storage;
 
 /// How often it is looked whether something is due.
-const TENDED: Duration = Duration::from_secs(600);
+pub const TENDED: Duration = Duration::from_secs(600);
 
 /// Where the authority is kept, below the store's directory.
 pub const DIRECTORY_NAME: &str = "authority";
@@ -97,8 +98,8 @@ pub struct Authority {
     random: Arc<dyn Random>,
     hosts: BTreeSet<String>,
     /// The oldest first.
-    generations: ArcSwap<Vec<Arc<Generation>>>,
-    leaves: Leaves,
+    generations: Arc<ArcSwap<Vec<Arc<Generation>>>>,
+    leaves: Arc<Leaves>,
 }
 
 impl Authority {
@@ -106,14 +107,27 @@ impl Authority {
     /// sealed with ([`Self::missing_key`]), it stays closed and untouched.
     pub fn open(parts: Parts) -> Result<Arc<Self>, AuthorityError> {
         let Parts { directory, sealer, clock, random, hosts } = parts;
-        let (hosts, others): (BTreeSet<String>, BTreeSet<String>) =
-            hosts.into_iter().partition(|host| names::is_pattern(host));
-        if !others.is_empty() {
-            warn!(operation = "authority", ?others, "no certificates can be made for these hosts");
-        }
         let leaves = Leaves::new(Arc::clone(&clock), Arc::clone(&random)).map_err(AuthorityError::Made)?;
-        let generations = ArcSwap::default();
-        let authority = Self { directory, sealer, clock, random, hosts, generations, leaves };
+        let (hosts, leaves, generations) = (certifiable(hosts), Arc::new(leaves), Arc::default());
+        Self { directory, sealer, clock, random, hosts, generations, leaves }.ready()
+    }
+
+    /// The same authority for these hosts. What has been made is shared.
+    pub fn serving(&self, hosts: BTreeSet<String>) -> Result<Arc<Self>, AuthorityError> {
+        let next = Self {
+            directory: self.directory.clone(),
+            sealer: self.sealer.clone(),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            hosts: certifiable(hosts),
+            generations: Arc::clone(&self.generations),
+            leaves: Arc::clone(&self.leaves),
+        };
+        next.ready()
+    }
+
+    fn ready(self) -> Result<Arc<Self>, AuthorityError> {
+        let authority = self;
         match authority.look_after(Occasion::Start) {
             // What needs no certificates goes on: where the disk is full, or a key was given up.
             Err(AuthorityError::Files(error)) if error.kind() != std::io::ErrorKind::PermissionDenied => {
@@ -131,6 +145,15 @@ impl Authority {
     /// Lets go of what has had its time, and makes what is needed.
     pub fn tend(&self) -> Result<(), AuthorityError> {
         self.look_after(Occasion::Routine)
+    }
+
+    /// Seals by the first key what another has sealed: whether there was anything.
+    pub fn reseal(&self) -> Result<bool, AuthorityError> {
+        let is_sealed_by_another = storage::is_sealed_by_another(&self.directory, &self.sealer)?;
+        if is_sealed_by_another {
+            self.look_after(Occasion::Routine)?;
+        }
+        Ok(is_sealed_by_another)
     }
 
     /// The key that all this is sealed with, if it is not configured: then nothing is intercepted.
@@ -220,16 +243,6 @@ impl Authority {
     }
 }
 
-/// Tends the authority every so often, until the future is dropped.
-pub async fn keep(authority: Arc<Authority>) {
-    loop {
-        authority.clock.sleep(TENDED).await;
-        if let Err(error) = authority.tend() {
-            error!(operation = "authority", %error);
-        }
-    }
-}
-
 /// A root that clients should trust.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
@@ -313,6 +326,16 @@ pub fn outlook(
             Outlook::Same(Notice::of(&live, &hosts))
         }
     })
+}
+
+/// The hosts that there can be certificates for.
+fn certifiable(hosts: BTreeSet<String>) -> BTreeSet<String> {
+    let (hosts, others): (BTreeSet<String>, BTreeSet<String>) =
+        hosts.into_iter().partition(|host| names::is_pattern(host));
+    if !others.is_empty() {
+        warn!(operation = "authority", ?others, "no certificates can be made for these hosts");
+    }
+    hosts
 }
 
 fn fingerprint(certificate: &[u8]) -> String {

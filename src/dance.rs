@@ -9,16 +9,19 @@
 //! data.
 
 mod callback;
+mod company;
 pub mod disconnect;
 pub mod error;
 mod look_up;
 mod sites;
+mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::base::clock::{Clock, Timestamp};
@@ -42,9 +45,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::vault::Vault;
 
 pub use callback::{CallbackParameters, Connected, Returned};
-pub use disconnect::Revocation;
+pub use disconnect::{Disconnected, Revocation};
 pub use error::{BeginError, CallbackError, ChoiceError};
 pub use sites::Site;
+pub use validate::{Means, Validity, Verdict};
 
 /// What the dance is made of.
 pub struct Parts {
@@ -75,6 +79,8 @@ pub struct Dance {
     parts: Parts,
     state_key: SigningKey,
     nonce_key: SigningKey,
+    /// Told once another one has taken this one's place.
+    succeeded: CancellationToken,
 }
 
 /// How much a provider is asked for.
@@ -117,7 +123,12 @@ impl Dance {
     pub fn new(parts: Parts) -> Arc<Self> {
         let state_key = parts.sealer.signing_key("oauth state");
         let nonce_key = parts.sealer.signing_key("openid nonce");
-        Arc::new(Self { parts, state_key, nonce_key })
+        Arc::new(Self { parts, state_key, nonce_key, succeeded: CancellationToken::new() })
+    }
+
+    /// Gives nothing more back of its own accord: another one does from now on.
+    pub fn retire(&self) {
+        self.succeeded.cancel();
     }
 
     /// The provider of this name.
@@ -125,14 +136,25 @@ impl Dance {
         self.parts.providers.get(name)
     }
 
-    /// Makes a one-time link for connecting `key`.
-    pub async fn create_link(&self, key: ConnectionKey) -> Result<NewLink, BeginError> {
+    /// The names of all providers.
+    pub fn provider_names(&self) -> impl Iterator<Item = &ProviderName> {
+        self.parts.providers.keys()
+    }
+
+    /// Makes a one-time link for connecting `key`. The browser goes on as `continuation` says; `apis` are those that are
+    /// needed, `None` for all that are enabled.
+    pub async fn create_link(
+        &self,
+        key: ConnectionKey,
+        continuation: Continuation,
+        apis: Option<BTreeSet<String>>,
+    ) -> Result<NewLink, BeginError> {
         if !self.parts.providers.contains_key(&key.provider) {
             return Err(BeginError::UnknownProvider(key.provider));
         }
         let token = random::secret(self.parts.random.as_ref());
         let expires_at = self.parts.clock.now().plus(LIFETIME);
-        let link = ConnectLink { key, expires_at };
+        let link = ConnectLink { key, continuation, apis, expires_at };
         self.parts.store.put_connect_link(link_digest(&token), link).await.map_err(BeginError::Store)?;
         Ok(NewLink { token, expires_at })
     }
@@ -147,7 +169,8 @@ impl Dance {
     /// Uses up a link and begins the dance.
     pub async fn begin(&self, token: &Secret) -> Result<Begun, BeginError> {
         let link = self.link(token).await?;
-        let (record, begun) = self.prepare(Purpose::Connect(link.key), Continuation::Done, Wanted::default()).await?;
+        let wanted = Wanted { apis: link.apis.as_ref(), subject: None };
+        let (record, begun) = self.prepare(Purpose::Connect(link.key), link.continuation, wanted).await?;
         match self.parts.store.begin_flow(link_digest(token), record, self.parts.clock.now()).await {
             Ok(true) => Ok(begun),
             Ok(false) => Err(BeginError::LinkOver),

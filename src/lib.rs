@@ -17,19 +17,23 @@
 //! | 3 | [`authority`] | the local certificate authority: certificates for the hosts of providers, and nothing else |
 //! | 3 | [`identity`] | who the user is: the account at one provider |
 //! | 4 | [`dance`] | connect a subject to a provider: link, begin, callback |
+//! | 4 | [`launch`] | start a program with what it needs to reach its provider, and with nothing that it could steal |
 //! | 5 | [`proxy`] | the data plane on Pingora: MCP server -> provider API |
+//! | 5 | [`bridge`] | MCP servers that speak stdio: streamable HTTP in front, one child process for each user behind |
 //! | 5 | [`portal`] | our own pages and HTTP APIs |
 //! | 6 | [`server`] | composition, listeners, start-up and shutdown |
 //! | 7 | [`cli`] | one sub-command, one file |
 
 pub mod authority;
 pub mod base;
+pub mod bridge;
 pub mod catalogue;
 pub mod cli;
 pub mod config;
 pub mod dance;
 pub mod identity;
 pub mod issuer;
+pub mod launch;
 pub mod model;
 pub mod oauth;
 pub mod portal;

@@ -1,10 +1,11 @@
 //! Our own pages and HTTP APIs, as axum routers. Where they are served is the server's business.
 //!
-//! [`public`] is for browsers and MCP clients: connect links and callbacks, consent and visits, the issuer's endpoints. [`admin`] is for the command line, on a Unix socket.
+//! [`public`] is for browsers, MCP clients and partners' programs: connect links and callbacks, consent and visits, the issuer's endpoints, [`api`]. [`admin`] is for the command line, on a Unix socket.
 //! [`probes`] is for Prometheus and for whoever watches the process.
 
 mod account;
 pub mod admin;
+pub mod api;
 mod authorize;
 mod branding;
 mod callback;
@@ -29,7 +30,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -44,9 +45,12 @@ use crate::model::authorization::User;
 use crate::model::branding::Branding;
 use crate::model::names::ProviderName;
 use crate::model::server::McpServer;
+use crate::store::seal::Sealer;
 use crate::store::{Store, StoreError};
+use crate::telemetry::audit::Audit;
 use crate::vault::Vault;
 
+pub use api::{Memory as ApiMemory, PartnerApi};
 pub use notice::Seals;
 
 /// What the pages for browsers and the issuer's endpoints need.
@@ -70,6 +74,12 @@ pub struct PublicState {
     pub seals: Arc<Seals>,
     /// What the pages look like.
     pub branding: Arc<Branding>,
+    /// The HTTP API for partners.
+    pub api: Arc<PartnerApi>,
+    /// Whether what is stored can be opened.
+    pub sealer: Sealer,
+    /// What was done.
+    pub audit: Arc<Audit>,
 }
 
 impl PublicState {
@@ -114,6 +124,7 @@ pub fn public(state: PublicState) -> Router {
     Router::new()
         .route("/connect/{token}", get(connect::page).post(connect::begin))
         .route("/callback/{provider}", get(callback::callback).fallback(callback::other_method))
+        .nest("/api/v1", api::routes())
         .route(branding::STYLESHEET_PATH, get(branding::stylesheet))
         .route(branding::LOGO_PATH, get(branding::logo))
         .merge(for_users())
@@ -122,7 +133,17 @@ pub fn public(state: PublicState) -> Router {
         .method_not_allowed_fallback(not_like_that)
         .layer(axum::middleware::from_fn(headers::secure))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&state.branding), branding::dress))
+        .layer(axum::middleware::from_fn(note_route))
         .with_state(state)
+}
+
+/// Whoever called is told which route it was: it can be shown, where the path itself may hold a one-time link.
+async fn note_route(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }
 
 async fn not_like_that() -> Response {

@@ -10,6 +10,7 @@ pub mod issuer;
 pub mod keyring;
 pub mod record;
 pub mod reseal;
+pub mod restored;
 pub mod seal;
 pub mod sentinel;
 pub mod sqlite;
@@ -120,6 +121,15 @@ pub trait Store: Send + Sync {
     /// All connections that are not deleted, of one subject or of all.
     async fn connections(&self, subject: Option<Subject>) -> Result<Vec<ConnectionRecord>, StoreError>;
 
+    /// Connections that are not deleted, each by its first access token, in the order of their keys: at most `limit` of those
+    /// whose subject begins with `prefix` and that come after `after`.
+    async fn connections_after(
+        &self,
+        after: Option<ConnectionKey>,
+        prefix: String,
+        limit: usize,
+    ) -> Result<Vec<ConnectionRecord>, StoreError>;
+
     /// How many connections there are, by provider and state.
     async fn count_connections(&self) -> Result<Vec<(String, String, i64)>, StoreError>;
 
@@ -204,6 +214,10 @@ pub trait Store: Send + Sync {
 
     /// Removes links and flows that expired more than an hour ago, and handles that did so thirty days ago.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Writes everything, as it is at one moment, to a new file that only its owner can read; whoever stores something meanwhile
+    /// does not wait for it.
+    async fn snapshot(&self, into: std::path::PathBuf) -> Result<(), StoreError>;
 
     /// Whether the store can be read and written right now.
     async fn health(&self) -> Result<(), StoreError>;

@@ -5,13 +5,16 @@
 //! for the same connection, for that one refresh. [`worker`] refreshes what is due without being asked; [`refresh`] is
 //! the exchange itself: read again, record the intent, ask, make the result durable, publish.
 
+pub mod attempts;
 mod cache;
 mod exchange;
+pub mod forced;
 pub mod guard;
 pub mod handles;
 mod outcome;
 pub mod refresh;
 mod settle;
+pub mod simulate;
 pub mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +23,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::http::HttpClient;
@@ -28,9 +32,9 @@ use crate::catalogue::Provider;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
 use crate::model::names::{ProviderName, TokenName};
 use crate::model::token_set::{Freshness, RefreshAhead};
-use crate::store::Store;
 use crate::store::record::ConnectionRecord;
 use crate::store::seal::Sealer;
+use crate::store::{Store, StoreError};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -89,6 +93,7 @@ impl Standing {
 }
 
 /// What the vault is made of.
+#[derive(Clone)]
 pub struct Parts {
     /// Where connections are kept.
     pub store: Arc<dyn Store>,
@@ -113,16 +118,23 @@ pub struct Parts {
     /// What was done.
     pub audit: Arc<Audit>,
     /// Whether the store is the right one.
-    pub guard: Guard,
+    pub guard: Arc<Guard>,
 }
 
 /// The current access token of every connection.
 pub struct Vault {
     parts: Parts,
-    slots: DashMap<ConnectionKey, Arc<Slot>, foldhash::fast::RandomState>,
+    memory: Arc<Memory>,
     /// Requests to the token endpoint of each provider that may be under way at the same time: one that is slow holds up
     /// no other.
-    permits: BTreeMap<ProviderName, tokio::sync::Semaphore>,
+    permits: BTreeMap<ProviderName, Arc<tokio::sync::Semaphore>>,
+    /// Told once another one has taken this one's place: its worker ends.
+    succeeded: CancellationToken,
+}
+
+/// What outlives a change of the settings.
+struct Memory {
+    slots: DashMap<ConnectionKey, Arc<Slot>, foldhash::fast::RandomState>,
     /// Set once the process is to end: what is under way is finished, nothing is tried again.
     stopping: std::sync::atomic::AtomicBool,
     /// Wakes the worker when there may be something new to do.
@@ -135,6 +147,11 @@ pub struct Vault {
     unstored: std::sync::atomic::AtomicUsize,
     /// Counts exchanges under way, so that a shutdown can wait for them.
     under_way: tokio::sync::watch::Sender<usize>,
+    /// Everything under way listens to that of the time when it was begun, so that one can wait for what began before a moment
+    /// while more begins.
+    era: std::sync::Mutex<tokio::sync::watch::Sender<()>>,
+    /// Tells whoever watches what token endpoints were asked.
+    attempts: tokio::sync::broadcast::Sender<attempts::Attempt>,
 }
 
 /// Enough for thousands of connections an hour, few enough not to be throttled.
@@ -147,18 +164,49 @@ const REQUEST_WAIT: Duration = Duration::from_secs(30);
 impl Vault {
     /// A vault with nothing in memory yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let permits = |name: &ProviderName| (name.clone(), tokio::sync::Semaphore::new(CONCURRENT_REFRESHES));
-        Arc::new(Self {
-            permits: parts.providers.keys().map(permits).collect(),
+        let memory = Memory {
             stopping: std::sync::atomic::AtomicBool::new(false),
-            parts,
             slots: DashMap::default(),
             changed: tokio::sync::Notify::new(),
             paused_until: std::sync::atomic::AtomicI64::new(i64::MIN),
             forgotten: std::sync::atomic::AtomicU64::new(0),
             unstored: std::sync::atomic::AtomicUsize::new(0),
             under_way: tokio::sync::watch::Sender::new(0),
-        })
+            era: std::sync::Mutex::default(),
+            attempts: tokio::sync::broadcast::Sender::new(attempts::KEPT),
+        };
+        Self::on(Arc::new(memory), parts, &BTreeMap::new())
+    }
+
+    /// The same vault under other settings. What is in memory and under way is shared: there is one refresh of a connection
+    /// at a time, whoever began it. The former one goes on for those who hold it; its worker ends at [`Self::retire`].
+    pub fn under(&self, parts: Parts) -> Arc<Self> {
+        Self::on(Arc::clone(&self.memory), parts, &self.permits)
+    }
+
+    fn on(
+        memory: Arc<Memory>,
+        parts: Parts,
+        former: &BTreeMap<ProviderName, Arc<tokio::sync::Semaphore>>,
+    ) -> Arc<Self> {
+        let new = || Arc::new(tokio::sync::Semaphore::new(CONCURRENT_REFRESHES));
+        let permits = |name: &ProviderName| (name.clone(), former.get(name).cloned().unwrap_or_else(new));
+        let permits = parts.providers.keys().map(permits).collect();
+        Arc::new(Self { parts, memory, permits, succeeded: CancellationToken::new() })
+    }
+
+    /// Ends the worker as soon as it pauses: that of another one does its work from now on.
+    pub fn retire(&self) {
+        self.succeeded.cancel();
+    }
+
+    /// Tries again at once what only the operator could mend: the settings are others now.
+    pub async fn forgive_operator(&self) -> Result<(), StoreError> {
+        let now = self.parts.clock.now();
+        self.parts.store.retry_operator_failures(now).await?;
+        self.memory.slots.iter().for_each(|slot| slot.forgive_operator(now));
+        self.memory.changed.notify_one();
+        Ok(())
     }
 
     /// A token that can be used now. Waits only if there is none that is valid.
@@ -277,19 +325,19 @@ impl Vault {
     }
 
     fn slot_in_memory(&self, key: &ConnectionKey) -> Option<Arc<Slot>> {
-        self.slots.get(key).map(|slot| Arc::clone(&slot))
+        self.memory.slots.get(key).map(|slot| Arc::clone(&slot))
     }
 
     async fn load(&self, key: &ConnectionKey) -> Result<Arc<Slot>, TokenError> {
         loop {
-            let forgotten = self.forgotten.load(Relaxed);
+            let forgotten = self.memory.forgotten.load(Relaxed);
             let slot = self.load_once(key).await?;
-            if self.forgotten.load(Relaxed) == forgotten {
+            if self.memory.forgotten.load(Relaxed) == forgotten {
                 return Ok(slot);
             }
             // A connection was ended meanwhile: perhaps this one, after it was read. One that is being refreshed finds out
             // by itself.
-            self.slots.remove_if(key, |_, known| Arc::ptr_eq(known, &slot) && !known.is_refreshing());
+            self.memory.slots.remove_if(key, |_, known| Arc::ptr_eq(known, &slot) && !known.is_refreshing());
         }
     }
 
@@ -299,7 +347,7 @@ impl Vault {
         let record = record.ok_or(TokenError::NotConnected)?;
         let live = LiveToken::open(&record, &self.parts.sealer).map_err(operator)?;
         // Of two that load at the same time the first one's slot is kept: it may have a refresh under way already.
-        let slot = self.slots.entry(key.clone()).or_insert_with(|| Arc::new(Slot::new(key.clone(), live)));
+        let slot = self.memory.slots.entry(key.clone()).or_insert_with(|| Arc::new(Slot::new(key.clone(), live)));
         Ok(Arc::clone(&slot))
     }
 
@@ -313,16 +361,16 @@ impl Vault {
             let live = LiveToken::open(record, &self.parts.sealer).map_err(|reason| TokenError::Operator { reason })?;
             // A request may have loaded it already, and have it refreshed.
             let slot = || Arc::new(Slot::new(record.key.clone(), live));
-            self.slots.entry(record.key.clone()).or_insert_with(slot);
+            self.memory.slots.entry(record.key.clone()).or_insert_with(slot);
         }
-        self.changed.notify_one();
+        self.memory.changed.notify_one();
         Ok(())
     }
 
     /// Takes note that the looked-up values of a connection were changed in the store, for its tokens of these ids.
     pub fn recapture(&self, key: &ConnectionKey, ids: &[String], names: &BTreeSet<String>, values: &Captured) {
         // Whoever is reading it meanwhile reads it again.
-        self.forgotten.fetch_add(1, Relaxed);
+        self.memory.forgotten.fetch_add(1, Relaxed);
         for token in self.tokens_of(key) {
             let slot = self.slot_in_memory(&key.with_token(token));
             if let Some(slot) = slot.filter(|slot| ids.contains(&slot.live().connection_id)) {
@@ -337,9 +385,9 @@ impl Vault {
     }
 
     fn forget_unless(&self, key: &ConnectionKey, is_kept: impl Fn(&Slot) -> bool) {
-        self.forgotten.fetch_add(1, Relaxed);
+        self.memory.forgotten.fetch_add(1, Relaxed);
         for token in self.tokens_of(key) {
-            self.slots.remove_if(&key.with_token(token), |_, slot| !is_kept(slot));
+            self.memory.slots.remove_if(&key.with_token(token), |_, slot| !is_kept(slot));
         }
     }
 
@@ -351,17 +399,23 @@ impl Vault {
 
     /// Has nothing tried again from here on: the process is to end.
     pub fn stop(&self) {
-        self.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.memory.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// How many exchanges with token endpoints are under way.
     pub fn under_way(&self) -> usize {
-        *self.under_way.borrow()
+        *self.memory.under_way.borrow()
+    }
+
+    /// Waits until whatever is under way at this moment has ended, while more may begin.
+    pub async fn earlier_work_ended(&self) {
+        let era = std::mem::take(&mut *self.memory.era.lock().unwrap_or_else(PoisonError::into_inner));
+        era.closed().await;
     }
 
     /// Waits until no exchange with a token endpoint is under way.
     pub async fn settled(&self) {
-        let mut under_way = self.under_way.subscribe();
+        let mut under_way = self.memory.under_way.subscribe();
         // An error means that the vault is gone, and with it all refreshes.
         let _ = under_way.wait_for(|count| *count == 0).await;
     }

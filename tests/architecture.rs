@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module and layer. Modules of one layer may use each other only where [`NEIGHBOURS`] says so.
-const LAYERS: [(&str, u8); 16] = [
+const LAYERS: [(&str, u8); 18] = [
     ("base", 0),
     ("model", 1),
     ("telemetry", 1),
@@ -18,6 +18,8 @@ const LAYERS: [(&str, u8); 16] = [
     ("issuer", 3),
     ("identity", 3),
     ("dance", 4),
+    ("launch", 4),
+    ("bridge", 5),
     ("proxy", 5),
     ("portal", 5),
     ("server", 6),
@@ -129,4 +131,33 @@ fn no_provider_is_named_in_the_source() {
             }
         }
     }
+}
+
+/// A phase that is not passed on would be Pingora's own.
+#[test]
+fn every_phase_is_passed_on_to_the_application_of_the_request() {
+    let proxy = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proxy");
+    let phases = |file: &str| -> Vec<String> {
+        let text = fs::read_to_string(proxy.join(file)).expect("text");
+        let (_, code) = text.split_once("ProxyHttp for ").expect("an application");
+        let (code, _) = code.split_once("\n}\n").expect("its end");
+        let name = |line: &str| {
+            let rest = line.strip_prefix("    ")?;
+            let rest = rest.strip_prefix("async fn ").or(rest.strip_prefix("fn "))?;
+            rest.split(['(', '<']).next().map(str::to_owned)
+        };
+        code.lines().filter_map(name).collect()
+    };
+    let passed_on = phases("current.rs");
+    let mut seen = 0;
+    for file in ["public.rs", "egress.rs"] {
+        for phase in phases(file) {
+            assert!(
+                passed_on.contains(&phase),
+                "src/proxy/{file} has {phase}, which src/proxy/current.rs does not pass on"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 20, "{seen}");
 }

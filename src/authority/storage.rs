@@ -103,6 +103,12 @@ impl Storage {
     }
 }
 
+/// Whether another key than the one that seals now has sealed anything in a directory.
+pub fn is_sealed_by_another(directory: &Path, sealer: &Sealer) -> Result<bool, AuthorityError> {
+    let path = directory.join(FILE_NAME);
+    if path.exists() { Ok(load(&path, sealer)?.sealed_by_another) } else { Ok(false) }
+}
+
 /// Reads what is kept in a directory, without changing or making anything.
 pub fn look(directory: &Path, sealer: &Sealer) -> Result<Vec<Generation>, AuthorityError> {
     if !directory.exists() {

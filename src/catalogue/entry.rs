@@ -23,7 +23,7 @@ pub use api::{
 pub use authorize::{Authorize, CallbackSignature, Capture, Pkce};
 pub use handle::{HandleLook, HandleShape};
 pub use lifecycle::{ErrorClass, ErrorRule, Errors, Lifetime, Repetition, Reuse, Rotation, RotationModel};
-pub use look_up::Lookup;
+pub use look_up::{CompanyLookup, Lookup};
 pub use placement::{BasicHalf, Fill, PlaceEntry};
 pub use token::{
     BodyFormat, Cascade, ClientAuthentication, Identity, IdentitySource, NamedToken, ReplyFormat, Token, TokenCall,
@@ -80,6 +80,8 @@ pub struct Entry {
     /// Look-ups to make once connected, whose results belong to the connection.
     #[serde(default)]
     pub post_connect: Vec<Lookup>,
+    /// How the company is asked for that a connection is for, where nothing else brings its name.
+    pub company: Option<CompanyLookup>,
     /// What the errors of the token endpoint mean.
     #[serde(default)]
     pub errors: Errors,

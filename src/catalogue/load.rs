@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use regex_lite::Regex;
 use serde_json::Value;
 
+use crate::base::sources::Sources;
 use crate::base::toml_document::{Document, Problem, join, merge};
 use crate::base::toml_schema::{Completeness, check, did_you_mean, schema_of};
 use crate::catalogue::builtin;
@@ -58,6 +59,11 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<Entry>);
 impl Catalogue {
     /// The bundled entries.
     pub fn bundled() -> Self {
+        static BUNDLED: LazyLock<Catalogue> = LazyLock::new(Catalogue::parse_bundled);
+        BUNDLED.clone()
+    }
+
+    fn parse_bundled() -> Self {
         let parse = |(name, text): &(&str, &str)| {
             let file = PathBuf::from(format!("(bundled) {name}.toml"));
             let document = Document::parse(&file, text).expect("the bundled files are parsed by a test");
@@ -68,24 +74,22 @@ impl Catalogue {
 
     /// Adds the `*.toml` files of an operator's directory. One of a bundled name replaces that entry, or changes it if
     /// it says `extends` with the same name.
-    pub fn add_directory(&mut self, directory: &Path) -> Vec<Problem> {
+    pub fn add_directory(&mut self, directory: &Path, sources: &Sources) -> Vec<Problem> {
         let whole = |message: String| {
             vec![Problem { file: directory.into(), line: 0, column: 0, key: String::new(), message, hint: None }]
         };
-        let files = match std::fs::read_dir(directory) {
-            Ok(files) => files,
+        let mut paths = match sources.list(directory) {
+            Ok(paths) => paths,
             Err(error) => return whole(format!("cannot read this directory of provider files: {error}")),
         };
-        let mut paths: Vec<PathBuf> = files.filter_map(Result::ok).map(|file| file.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-        paths.sort();
-        paths.iter().flat_map(|path| self.add_file(path)).collect()
+        paths.iter().flat_map(|path| self.add_file(path, sources)).collect()
     }
 
     /// Adds one file, under the name that it has without `.toml`.
-    pub fn add_file(&mut self, path: &Path) -> Vec<Problem> {
+    pub fn add_file(&mut self, path: &Path, sources: &Sources) -> Vec<Problem> {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let text = match std::fs::read_to_string(path) {
+        let text = match sources.read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
                 let message = format!("cannot read this provider file: {error}");
@@ -303,7 +307,7 @@ mod tests {
             std::fs::write(directory.path().join(name), text).expect("written");
         }
         let mut catalogue = Catalogue::bundled();
-        let problems = catalogue.add_directory(directory.path());
+        let problems = catalogue.add_directory(directory.path(), &Sources::default());
         let prefix = format!("{}/", directory.path().display());
         (catalogue, problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect())
     }

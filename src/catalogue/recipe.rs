@@ -15,7 +15,7 @@ use serde::Deserialize;
 pub use load::Recipes;
 
 /// How one published server is run.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// What people call the server.

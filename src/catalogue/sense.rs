@@ -12,6 +12,7 @@ use crate::model::names::TokenName;
 pub fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
     let mut problems = Vec::new();
     let captured = captured_names(entry);
+    let mut problems_of_company = Vec::new();
     let mut must_be_captured = |path: String, text: &str| {
         for name in variables(text).into_iter().filter(|name| !captured.contains(name)) {
             let message = format!("{{{name}}} is neither an input nor captured; captured are {captured:?}");
@@ -30,6 +31,14 @@ pub fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
     }
     for value in entry.api.headers.always.values() {
         must_be_captured("api.headers".to_owned(), value);
+    }
+    if let Some(company) = &entry.company {
+        must_be_captured("company.path".to_owned(), &company.path);
+        for (key, text) in [("company.path", &company.path), ("company.name", &company.name)] {
+            if !text.starts_with('/') {
+                problems_of_company.push(document.problem(key, format!("{text:?} does not begin with a slash")));
+            }
+        }
     }
     for name in entry.realm.iter().filter(|name| !captured.contains(name)) {
         let message = format!("{name:?} is not captured; captured are {captured:?}");
@@ -61,6 +70,7 @@ pub fn check_sense(entry: &Entry, document: &Document) -> Vec<Problem> {
             problems.push(document.problem(&format!("{path}.origin_suffixes"), message));
         }
     }
+    problems.append(&mut problems_of_company);
     let rotation = &entry.rotation;
     let needed =
         [(RotationModel::Leeway, "grace", &rotation.grace), (RotationModel::Interval, "interval", &rotation.interval)];

@@ -1,23 +1,53 @@
 //! `sidekey audit`
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use clap::Args;
 
-use super::{CliError, ConfigArgument, load, say};
-use crate::model::names::{ProviderName, Subject};
-use crate::telemetry::audit::{self, Record};
+use super::output::{Tone, now};
+use super::{CliError, ConfigArgument, say};
+use crate::base::clock::{Clock, SystemClock};
+use crate::config;
+use crate::model::names::{Label, ProviderName, ServerName, Subject};
+use crate::telemetry::audit::{Follower, Record};
 
 /// Arguments of `audit`.
 #[derive(Args)]
 pub struct Arguments {
     /// Only what was done for this subject.
-    #[arg(long, alias = "user")]
+    #[arg(long, visible_alias = "user")]
     subject: Option<Subject>,
     /// Only what was done at this provider.
     #[arg(long)]
     provider: Option<ProviderName>,
-    /// Only what was done from then on, such as 2026-11-21 or 2026-11-21T09:00:00Z.
+    /// Only what was done to connections with this label.
+    #[arg(long)]
+    label: Option<Label>,
+    /// Only what concerns this MCP server.
+    #[arg(long)]
+    server: Option<ServerName>,
+    /// Only what concerns this MCP client.
+    #[arg(long)]
+    client: Option<String>,
+    /// Only this, such as `refresh` or `connect`; may be given several times.
+    #[arg(long)]
+    operation: Vec<String>,
+    /// Only what ended so, such as `dead`; may be given several times.
+    #[arg(long)]
+    outcome: Vec<String>,
+    /// Only what was done from then on: 2026-11-21, 2026-11-21T09:00:00Z, or `2h` for the last two hours.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Only what was done before then.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only the last so many.
+    #[arg(long, value_name = "NUMBER")]
+    last: Option<usize>,
+    /// Go on with what is done from now on, until it is interrupted.
+    #[arg(long, short)]
+    follow: bool,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -25,22 +55,78 @@ pub struct Arguments {
     config: ConfigArgument,
 }
 
+/// The trail is looked at so often.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Prints the audit trail, the oldest record first. It is read from its files, whether a server runs or not.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let directory = load(&arguments.config.config)?.store_directory;
-    let mut show = |record: Record| {
-        if wanted(arguments, &record) {
-            say(&if arguments.json { json(&record) } else { line(&record) });
+    let directory = config::places(&arguments.config.config).map_err(CliError::Config)?.store_directory;
+    let failed = |error: std::io::Error| CliError::Failed(format!("{}: {error}", directory.display()));
+    let (since, until) = (moment(arguments.since.as_deref())?, moment(arguments.until.as_deref())?);
+    let is_wanted = |record: &Record| is_wanted(arguments, since.as_deref(), until.as_deref(), record);
+    let show = |record: &Record| say(&if arguments.json { json(record) } else { line(record) });
+    let mut follower = Follower::new(&directory);
+    let mut last = VecDeque::new();
+    let mut first_look = |record: Record| {
+        if !is_wanted(&record) {
+            return;
+        }
+        match arguments.last {
+            None => show(&record),
+            Some(count) => {
+                last.push_back(record);
+                if last.len() > count {
+                    last.pop_front();
+                }
+            }
         }
     };
-    audit::read(&directory, &mut show).map_err(|error| CliError::Failed(format!("{}: {error}", directory.display())))
+    follower.read(&mut first_look).map_err(failed)?;
+    last.iter().for_each(show);
+    if !arguments.follow {
+        return Ok(());
+    }
+    super::runtime(1)?.block_on(async {
+        loop {
+            SystemClock.sleep(PAUSE).await;
+            let mut shown = |record: Record| {
+                if is_wanted(&record) {
+                    show(&record);
+                }
+            };
+            follower.read(&mut shown).map_err(failed)?;
+        }
+    })
 }
 
-fn wanted(arguments: &Arguments, record: &Record) -> bool {
-    let of_subject = arguments.subject.is_none() || record.subject == arguments.subject;
-    let of_provider = arguments.provider.is_none() || record.provider == arguments.provider;
-    // RFC 3339 times in UTC are in order as texts are.
-    of_subject && of_provider && arguments.since.as_ref().is_none_or(|since| record.time >= *since)
+/// A moment as records have it.
+fn moment(text: Option<&str>) -> Result<Option<String>, CliError> {
+    let Some(text) = text else { return Ok(None) };
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(Some(now().minus(ago).to_string()));
+    }
+    if text.starts_with(|first: char| first.is_ascii_digit()) && text.contains('-') {
+        return Ok(Some(text.to_owned()));
+    }
+    Err(CliError::Usage(format!("{text:?} is no time: expected 2026-11-21, 2026-11-21T09:00:00Z, or 2h")))
+}
+
+fn is_wanted(arguments: &Arguments, since: Option<&str>, until: Option<&str>, record: &Record) -> bool {
+    fn is_or_any<T: PartialEq>(wanted: Option<&T>, there: Option<&T>) -> bool {
+        wanted.is_none() || wanted == there
+    }
+    let label = record.label.clone().unwrap_or_default();
+    let is_listed = |wanted: &[String], there: &String| wanted.is_empty() || wanted.contains(there);
+    is_or_any(arguments.subject.as_ref(), record.subject.as_ref())
+        && is_or_any(arguments.provider.as_ref(), record.provider.as_ref())
+        && is_or_any(arguments.label.as_ref(), record.provider.is_some().then_some(&label))
+        && is_or_any(arguments.server.as_ref(), record.server.as_ref())
+        && is_or_any(arguments.client.as_ref(), record.client.as_ref())
+        && is_listed(&arguments.operation, &record.operation)
+        && is_listed(&arguments.outcome, &record.outcome)
+        // RFC 3339 times in UTC are in order as texts are.
+        && since.is_none_or(|since| record.time.as_str() >= since)
+        && until.is_none_or(|until| record.time.as_str() < until)
 }
 
 fn json(record: &Record) -> String {
@@ -48,7 +134,13 @@ fn json(record: &Record) -> String {
 }
 
 fn line(record: &Record) -> String {
-    let mut line = format!("{}  {:13}  {}", record.time, record.operation, record.outcome);
+    let tone = match record.outcome.as_str() {
+        "ok" | "done" | "issued" | "admitted" | "confirmed" | "taken" => Tone::Good,
+        "dead" | "operator" | "refused" | "reused" | "store" | "sealed" => Tone::Bad,
+        _ => Tone::Plain,
+    };
+    let outcome = tone.paint(&record.outcome);
+    let mut line = format!("{}  {:16}  {outcome}", Tone::Quiet.paint(&record.time), record.operation);
     let facts = [
         ("subject", record.subject.as_ref().map(ToString::to_string)),
         ("provider", record.provider.as_ref().map(ToString::to_string)),
@@ -56,6 +148,7 @@ fn line(record: &Record) -> String {
         ("server", record.server.as_ref().map(ToString::to_string)),
         ("client", record.client.clone()),
         ("grant", record.grant.clone()),
+        ("api_key", record.api_key.clone()),
         ("reason", record.reason.clone()),
     ];
     for (name, fact) in facts {

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 
 use argon2::{Argon2, PasswordHasher};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{CliError, say};
 use crate::base::random::{self, SystemRandom};
@@ -15,31 +15,42 @@ use crate::model::issued_token::{self, Kind};
 pub enum Command {
     /// Read a client secret from standard input and print the hash that goes into [clients.ID] secret_hash. From a
     /// terminal, make up a secret instead and print both.
-    Hash,
+    Hash(HashArguments),
+}
+
+/// Arguments of `clients hash`.
+#[derive(Args)]
+pub struct HashArguments {
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints a hash.
 pub fn run(command: &Command) -> Result<(), CliError> {
-    match command {
-        Command::Hash if std::io::stdin().is_terminal() => {
-            let secret = issued_token::generate(Kind::ClientSecret, &SystemRandom);
+    let Command::Hash(HashArguments { json }) = command;
+    if std::io::stdin().is_terminal() {
+        let secret = issued_token::generate(Kind::ClientSecret, &SystemRandom);
+        let hash = hash(&secret)?;
+        if *json {
+            say(&serde_json::json!({ "secret": secret.expose(), "secret_hash": hash }).to_string());
+        } else {
             say(&format!("secret       {}", secret.expose()));
-            say(&format!("secret_hash  {}", hash(&secret)?));
-            Ok(())
+            say(&format!("secret_hash  {hash}"));
         }
-        Command::Hash => {
-            let mut text = zeroize::Zeroizing::new(String::new());
-            let read = std::io::stdin().take(4096).read_to_string(&mut text);
-            read.map_err(|error| CliError::Failed(format!("standard input: {error}")))?;
-            let secret = Secret::new(text.trim_end_matches(['\r', '\n']));
-            if secret.expose().len() < 16 {
-                let what = "the secret on standard input is shorter than 16 characters";
-                return Err(CliError::Usage(format!("{what}; make one with `openssl rand -base64 32`")));
-            }
-            say(&hash(&secret)?);
-            Ok(())
-        }
+        return Ok(());
     }
+    let mut text = zeroize::Zeroizing::new(String::new());
+    let read = std::io::stdin().take(4096).read_to_string(&mut text);
+    read.map_err(|error| CliError::Failed(format!("standard input: {error}")))?;
+    let secret = Secret::new(text.trim_end_matches(['\r', '\n']));
+    if secret.expose().len() < 16 {
+        let what = "the secret on standard input is shorter than 16 characters";
+        return Err(CliError::Usage(format!("{what}; make one with `openssl rand -base64 32`")));
+    }
+    let hash = hash(&secret)?;
+    say(&if *json { serde_json::json!({ "secret_hash": hash }).to_string() } else { hash });
+    Ok(())
 }
 
 fn hash(secret: &Secret) -> Result<String, CliError> {

@@ -3,6 +3,7 @@
 use clap::Args;
 use http::Method;
 
+use super::output::{relative_and_exact, remark};
 use super::{CliError, ConfigArgument, admin_client, say};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::portal::admin::NewLinkRequest;
@@ -13,7 +14,7 @@ pub struct Arguments {
     /// The provider, as named in the configuration.
     provider: ProviderName,
     /// Who connects.
-    #[arg(long, alias = "user")]
+    #[arg(long, visible_alias = "user")]
     subject: Subject,
     /// Which of several connections of the subject at the provider.
     #[arg(long, default_value = "default")]
@@ -37,8 +38,10 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         say(&answer.to_string());
     } else {
         let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+        // The link alone: fit for `$(...)`.
         say(&text("url"));
-        say(&format!("Open it in a browser before {}; it works once.", text("expires_at")));
+        let until = relative_and_exact(&answer["expires_at"]).unwrap_or_default();
+        remark(&format!("open it in a browser; it works once, and expires {until}"));
     }
     Ok(())
 }

@@ -3,21 +3,15 @@
 use clap::Args;
 use http::Method;
 
+use super::connection_argument::ConnectionArgument;
+use super::output::texts;
 use super::{CliError, ConfigArgument, admin_client, say};
-use crate::model::names::{Label, ProviderName, Subject};
-use crate::portal::admin::NewLinkRequest;
 
 /// Arguments of `disconnect`.
 #[derive(Args)]
 pub struct Arguments {
-    /// From what.
-    provider: ProviderName,
-    /// Who is disconnected.
-    #[arg(long, alias = "user")]
-    subject: Subject,
-    /// Which of several connections.
-    #[arg(long, default_value = "default")]
-    label: Label,
+    #[command(flatten)]
+    connection: ConnectionArgument,
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
@@ -27,8 +21,7 @@ pub struct Arguments {
 
 /// Disconnects, and says what became of the grant at the provider.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let Arguments { provider, subject, label, .. } = arguments;
-    let request = NewLinkRequest { subject: subject.clone(), provider: provider.clone(), label: label.clone() };
+    let request = arguments.connection.request(None);
     let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/disconnect", Some(&request))?;
     if arguments.json {
         say(&answer.to_string());
@@ -39,6 +32,10 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Some("queued") => "the provider could not be told yet; Sidekey keeps trying",
         _ => "the provider offers no way to end the grant; the user can do it there",
     };
+    let ConnectionArgument { provider, subject, .. } = &arguments.connection;
     say(&format!("{subject} is disconnected from {provider}; {at_provider}"));
+    for said in texts(&answer["provider_answers"]) {
+        say(&format!("  the provider's answer: {said}"));
+    }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::output::{Cell, Tone, relative, table, text, texts};
 use super::{CliError, ConfigArgument, admin_client, say};
 use crate::model::names::Subject;
 use crate::portal::admin::StatusQuery;
@@ -21,7 +22,7 @@ pub enum Command {
 #[derive(Args)]
 pub struct List {
     /// Only this subject's grants.
-    #[arg(long, alias = "user")]
+    #[arg(long, visible_alias = "user")]
     subject: Option<Subject>,
     /// Answer in JSON.
     #[arg(long)]
@@ -35,6 +36,9 @@ pub struct List {
 pub struct Revoke {
     /// The id that `grants list` shows.
     id: String,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     config: ConfigArgument,
 }
@@ -61,21 +65,34 @@ fn list(arguments: &List) -> Result<(), CliError> {
         say(&answer.to_string());
         return Ok(());
     }
-    for grant in answer["grants"].as_array().into_iter().flatten() {
-        let text = |name: &str| grant[name].as_str().unwrap_or_default().to_owned();
-        let providers: Vec<_> = grant["providers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let state = match grant["state"].as_str() {
-            Some("live") => format!("until {}", text("expires_at")),
-            Some("ended") => format!("ended {} ({})", text("ended_at"), text("reason")),
-            _ => format!("expired {}", text("expires_at")),
-        };
-        let who = grant["account"]
-            .as_str()
-            .map_or_else(|| text("subject"), |account| format!("{} ({account})", text("subject")));
-        let (id, client, server) = (text("id"), text("client_name"), text("server"));
-        say(&format!("{id}  {who}  {client}  {server}  {}  {state}", providers.join(",")));
+    let grants = answer["grants"].as_array().cloned().unwrap_or_default();
+    if grants.is_empty() {
+        say("no grants; an MCP client gets one when its user approves it");
+        return Ok(());
     }
+    let headings = ["ID", "SUBJECT", "CLIENT", "SERVER", "PROVIDERS", "STATE"];
+    table(&headings, &grants.iter().map(row).collect::<Vec<_>>()).iter().for_each(|line| say(line));
     Ok(())
+}
+
+fn row(grant: &Value) -> Vec<Cell> {
+    let of = |key: &str| text(grant, key);
+    let at = |key: &str| relative(&grant[key]).unwrap_or_default();
+    let (state, tone) = match grant["state"].as_str() {
+        Some("live") => (format!("live, ends {}", at("expires_at")), Tone::Good),
+        Some("ended") => (format!("ended {} ({})", at("ended_at"), of("reason")), Tone::Quiet),
+        _ => (format!("expired {}", at("expires_at")), Tone::Quiet),
+    };
+    let who =
+        grant["account"].as_str().map_or_else(|| of("subject"), |account| format!("{} ({account})", of("subject")));
+    vec![
+        Cell::plain(of("id")),
+        Cell::plain(who),
+        Cell::plain(of("client_name")),
+        Cell::plain(of("server")),
+        Cell::plain(texts(&grant["providers"]).join(",")),
+        Cell(state, tone),
+    ]
 }
 
 fn revoke(arguments: &Revoke) -> Result<(), CliError> {
@@ -85,6 +102,10 @@ fn revoke(arguments: &Revoke) -> Result<(), CliError> {
         return Err(CliError::Usage("an id looks like g_abc123; `sidekey grants list` shows them".to_owned()));
     }
     admin_client::ask(&arguments.config.config, Method::DELETE, &format!("/v1/grants/{id}"), None::<&()>)?;
-    say(&format!("revoked {id}"));
+    if arguments.json {
+        say(&json!({ "revoked": id }).to_string());
+    } else {
+        say(&format!("revoked {id}"));
+    }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::output::{Cell, Tone, relative, remark, table};
 use super::{CliError, ConfigArgument, admin_client, say};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::portal::admin::NewHandleRequest;
@@ -23,7 +24,7 @@ pub enum Command {
 #[derive(Args)]
 pub struct Issue {
     /// Whose connections it reaches.
-    #[arg(long, alias = "user")]
+    #[arg(long, visible_alias = "user")]
     subject: Subject,
     /// At which provider; may be given several times. Without it, at all. For a single one the handle looks like that provider's
     /// tokens.
@@ -58,6 +59,9 @@ pub struct List {
 pub struct Revoke {
     /// The id that `handle issue` and `handle list` show.
     id: String,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     config: ConfigArgument,
 }
@@ -80,6 +84,9 @@ fn issue(arguments: &Issue) -> Result<(), CliError> {
         expires: arguments.expires.clone(),
     };
     let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/handles", Some(&request))?;
+    if let Some(notice) = answer["notice"].as_str().filter(|_| !arguments.json) {
+        remark(&format!("{} {notice}", Tone::Notable.paint("note:")));
+    }
     // In text, the handle alone: fit for `$(...)`.
     say(&if arguments.json { answer.to_string() } else { text(&answer["handle"]) });
     Ok(())
@@ -91,23 +98,34 @@ fn list(arguments: &List) -> Result<(), CliError> {
         say(&answer.to_string());
         return Ok(());
     }
-    for handle in answer["handles"].as_array().into_iter().flatten() {
+    let handles = answer["handles"].as_array().cloned().unwrap_or_default();
+    if handles.is_empty() {
+        say("no handles; `sidekey handle issue --subject S` makes one");
+        return Ok(());
+    }
+    let row = |handle: &Value| {
         let providers: Vec<_> = handle["providers"].as_array().into_iter().flatten().map(text).collect();
         let providers = if handle["providers"].is_null() { "all providers".to_owned() } else { providers.join(",") };
-        let end = match (&handle["revoked_at"], &handle["expires_at"]) {
-            (Value::String(at), _) => format!("revoked {at}"),
-            (_, Value::String(at)) => format!("expires {at}"),
-            _ => "does not expire".to_owned(),
+        let (end, tone) = match (&handle["revoked_at"], &handle["expires_at"]) {
+            (revoked @ Value::String(_), _) => (format!("revoked {}", at(revoked)), Tone::Quiet),
+            (_, expires @ Value::String(_)) => (format!("expires {}", at(expires)), Tone::Plain),
+            _ => ("does not expire".to_owned(), Tone::Plain),
         };
-        say(&format!(
-            "{}  {}  {}  {}  {end}",
-            text(&handle["id"]),
-            text(&handle["subject"]),
-            handle["label"].as_str().unwrap_or("any label"),
-            providers
-        ));
-    }
+        vec![
+            Cell::plain(text(&handle["id"])),
+            Cell::plain(text(&handle["subject"])),
+            Cell::plain(handle["label"].as_str().unwrap_or("any label")),
+            Cell::plain(providers),
+            Cell(end, tone),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = handles.iter().map(row).collect();
+    table(&["ID", "SUBJECT", "LABEL", "PROVIDERS", "UNTIL"], &rows).iter().for_each(|line| say(line));
     Ok(())
+}
+
+fn at(time: &Value) -> String {
+    relative(time).unwrap_or_default()
 }
 
 fn revoke(arguments: &Revoke) -> Result<(), CliError> {
@@ -117,7 +135,11 @@ fn revoke(arguments: &Revoke) -> Result<(), CliError> {
         return Err(CliError::Usage("an id looks like h_abc123; `sidekey handle list` shows them".to_owned()));
     }
     admin_client::ask(&arguments.config.config, Method::DELETE, &format!("/v1/handles/{id}"), None::<&()>)?;
-    say(&format!("revoked {id}"));
+    if arguments.json {
+        say(&json!({ "revoked": id }).to_string());
+    } else {
+        say(&format!("revoked {id}"));
+    }
     Ok(())
 }
 

@@ -16,6 +16,9 @@ pub struct Arguments {
     /// Where to write `sidekey.toml` and `sidekey.key`.
     #[arg(default_value = ".")]
     directory: PathBuf,
+    /// Answer in JSON: which files were written.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Writes a working configuration and a key. Nothing that exists is overwritten.
@@ -37,6 +40,10 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     files::create_private(&key, format!("{}\n", text.expose()).as_bytes()).map_err(|error| failed(&key, error))?;
     let template = include_str!("init/sidekey.toml");
     files::create_private(&config, template.as_bytes()).map_err(|error| failed(&config, error))?;
+    if arguments.json {
+        say(&serde_json::json!({ "config": config, "key": key }).to_string());
+        return Ok(());
+    }
     say(&format!("wrote {} and {}", config.display(), key.display()));
     say("keep the key: without it, nothing that is stored can be read again");
     say(&format!(

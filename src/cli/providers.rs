@@ -1,6 +1,6 @@
 //! `sidekey providers ...`
 
-mod lint;
+pub mod lint;
 mod list;
 mod show;
 
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::{CliError, load};
+use crate::base::files;
+use crate::base::sources::Sources;
 use crate::base::toml_document::Document;
 use crate::catalogue::Catalogue;
 
@@ -45,7 +47,7 @@ impl CatalogueArgument {
     fn catalogue(&self) -> Result<Catalogue, CliError> {
         let mut catalogue = Catalogue::bundled();
         if let Some(directory) = self.directory()? {
-            catalogue.add_directory(&directory);
+            catalogue.add_directory(&directory, &Sources::default());
         }
         Ok(catalogue)
     }
@@ -53,7 +55,7 @@ impl CatalogueArgument {
     /// The operator's directory. The rest of the configuration may be wrong: these commands are for mending it.
     fn directory(&self) -> Result<Option<PathBuf>, CliError> {
         let Some(config) = &self.config else { return Ok(None) };
-        let text = std::fs::read_to_string(config).map_err(|_| match load(config) {
+        let text = files::read_to_string(config).map_err(|_| match load(config) {
             Err(error) => error,
             Ok(_) => CliError::Failed(format!("{}: cannot be read", config.display())),
         })?;

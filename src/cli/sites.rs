@@ -14,7 +14,7 @@ pub struct Arguments {
     /// At which provider.
     provider: ProviderName,
     /// Whose connection.
-    #[arg(long, alias = "user")]
+    #[arg(long, visible_alias = "user")]
     subject: Subject,
     /// Which of several connections.
     #[arg(long, default_value = "default")]

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use tracing::{info, warn};
 
 use super::Dance;
@@ -42,6 +43,15 @@ impl Revocation {
     }
 }
 
+/// What came of ending a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disconnected {
+    /// What became of the grant.
+    pub revocation: Revocation,
+    /// What the provider answered, one for each access token that the connection had; none where it was not asked.
+    pub answers: Vec<String>,
+}
+
 /// So many are tried in one go.
 const BATCH: usize = 64;
 /// The queue is looked at so often.
@@ -51,9 +61,10 @@ const MOST_ATTEMPTS: u32 = 4_500;
 
 impl Dance {
     /// Ends a connection; `None` if there is none.
-    pub async fn disconnect(self: &Arc<Self>, key: &ConnectionKey) -> Result<Option<Revocation>, StoreError> {
-        let provider = self.provider(&key.provider).filter(|provider| revoke::offered(provider).is_some());
-        let id = provider.map(|_| random::identifier(self.parts.random.as_ref(), "v_"));
+    pub async fn disconnect(self: &Arc<Self>, key: &ConnectionKey) -> Result<Option<Disconnected>, StoreError> {
+        // One that is not configured just now is told once it is again.
+        let is_to_be_told = self.provider(&key.provider).is_none_or(|provider| revoke::offered(provider).is_some());
+        let id = is_to_be_told.then(|| random::identifier(self.parts.random.as_ref(), "v_"));
         // In a task of its own: whoever asked may go away, and what is ended in the store must be ended in memory.
         let (dance, key_of_task, under_way) = (Arc::clone(self), key.clone(), self.parts.vault.work_under_way());
         let task = tokio::spawn(async move {
@@ -61,33 +72,38 @@ impl Dance {
             dance.end_connection(&key_of_task, id).await
         });
         let ended = task.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())))?;
-        let Some(revocation) = ended else { return Ok(None) };
+        let Some(disconnected) = ended else { return Ok(None) };
+        let revocation = disconnected.revocation;
         info!(
             operation = "disconnect", provider = %key.provider, subject = %key.subject, label = %key.label,
             outcome = revocation.word(),
         );
         self.parts.audit.record(Record::of_connection("disconnect", revocation.word(), key));
-        Ok(Some(revocation))
+        Ok(Some(disconnected))
     }
 
-    async fn end_connection(&self, key: &ConnectionKey, id: Option<String>) -> Result<Option<Revocation>, StoreError> {
+    async fn end_connection(
+        &self,
+        key: &ConnectionKey,
+        id: Option<String>,
+    ) -> Result<Option<Disconnected>, StoreError> {
         let ended = self.parts.store.disconnect(key.clone(), id, self.parts.clock.now()).await;
         // Also if it failed: it may be written all the same, and what is still there is read again.
         self.parts.vault.forget(key);
         let Some(queued) = ended? else { return Ok(None) };
-        if queued.is_empty() {
-            return Ok(Some(Revocation::NotOffered));
-        }
-        let mut revocation = Revocation::Done;
+        let mut revocation = if queued.is_empty() { Revocation::NotOffered } else { Revocation::Done };
+        let mut answers = Vec::new();
         for record in &queued {
-            if self.give_back(record).await == Revocation::Queued {
+            let (outcome, answer) = self.give_back(record).await;
+            if outcome == Revocation::Queued {
                 revocation = Revocation::Queued;
             }
+            answers.push(answer);
         }
-        Ok(Some(revocation))
+        Ok(Some(Disconnected { revocation, answers }))
     }
 
-    /// Gives back what is queued, until the future is dropped.
+    /// Gives back what is queued, until [`Self::retire`] is called or the future is dropped.
     pub async fn work_on_revocations(self: Arc<Self>) {
         loop {
             match self.parts.store.revocations_due(self.parts.clock.now(), BATCH).await {
@@ -99,16 +115,22 @@ impl Dance {
                 }
                 Err(error) => warn!(operation = "revoke", %error, "the queue cannot be read"),
             }
-            self.parts.clock.sleep(PAUSE).await;
+            tokio::select! {
+                () = self.succeeded.cancelled() => return,
+                () = self.parts.clock.sleep(PAUSE) => {}
+            }
         }
     }
 
-    async fn give_back(&self, record: &RevocationRecord) -> Revocation {
-        let outcome = match self.provider(&record.key.provider) {
-            Some(provider) if self.would_end_another(provider, record).await => Revoked::Superseded,
+    /// What came of it, and in which words.
+    async fn give_back(&self, record: &RevocationRecord) -> (Revocation, String) {
+        let not_asked = |outcome| (outcome, None);
+        let (outcome, status) = match self.provider(&record.key.provider) {
+            Some(provider) if self.would_end_another(provider, record).await => not_asked(Revoked::Superseded),
             Some(provider) => self.ask(provider, record).await,
-            None => Revoked::NotYet("the provider is not configured".to_owned()),
+            None => not_asked(Revoked::NotYet("the provider is not configured".to_owned())),
         };
+        let status = status.map_or_else(String::new, |status| format!("HTTP {}: ", status.as_u16()));
         let (done, why) = match outcome {
             Revoked::Done => (true, "done".to_owned()),
             Revoked::Superseded => (true, "connected again meanwhile, perhaps by the same grant".to_owned()),
@@ -127,8 +149,9 @@ impl Dance {
         let outcome = if done { "done" } else { "queued" };
         let reason = Some(why.clone());
         self.parts.audit.record(Record { reason, ..Record::of_connection("revoke", outcome, &record.key) });
-        info!(operation = "revoke", connection = %record.key, attempt = record.attempts + 1, outcome = why);
-        if done { Revocation::Done } else { Revocation::Queued }
+        info!(operation = "revoke", connection = %record.key, attempt = record.attempts + 1, outcome = why.as_str());
+        let answer = if why.starts_with("HTTP ") { why } else { format!("{status}{why}") };
+        (if done { Revocation::Done } else { Revocation::Queued }, answer)
     }
 
     /// Whether the subject has connected again, and the provider may count both as one grant: what is given back would be the new
@@ -139,8 +162,10 @@ impl Dance {
         !of_one_token && matches!(connected, Ok(Some(_)))
     }
 
-    async fn ask(&self, provider: &Provider, record: &RevocationRecord) -> Revoked {
-        let Some(call) = revoke::offered(provider) else { return Revoked::Unknown };
+    /// What the answer means, and its status if there is one.
+    async fn ask(&self, provider: &Provider, record: &RevocationRecord) -> (Revoked, Option<StatusCode>) {
+        let not_asked = |why: String| (Revoked::NotYet(why), None);
+        let Some(call) = revoke::offered(provider) else { return (Revoked::Unknown, None) };
         let open = |field, sealed| {
             let context = connection_context(&record.key, &record.connection_id, field, record.generation);
             self.parts.sealer.open(&context, sealed)
@@ -149,16 +174,16 @@ impl Dance {
         let refresh: Option<Result<Secret, _>> =
             record.refresh_token.as_ref().map(|sealed| open(field::REFRESH_TOKEN, sealed));
         let (Ok(access), Ok(refresh)) = (access, refresh.transpose()) else {
-            return Revoked::NotYet("its tokens cannot be opened".to_owned());
+            return not_asked("its tokens cannot be opened".to_owned());
         };
         let grant = Grant { access: &access, refresh: refresh.as_ref(), captured: &record.captured };
         let request = match revoke::request(provider, call, &grant) {
             Ok(request) => request,
-            Err(why) => return Revoked::NotYet(why),
+            Err(why) => return not_asked(why),
         };
         match self.parts.http.send(request).await {
-            Ok(reply) => revoke::read(call, &reply),
-            Err(error) => Revoked::NotYet(error.to_string()),
+            Ok(reply) => (revoke::read(call, &reply), Some(reply.status)),
+            Err(error) => not_asked(error.to_string()),
         }
     }
 }

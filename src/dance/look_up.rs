@@ -37,13 +37,19 @@ const MOST_ITEMS: usize = 500;
 /// More are not looked at: a list may be long without offering anything.
 const MOST_READ: usize = 5_000;
 
-/// The request of a look-up; `None` if the token fits into no header.
-pub fn request(look_up: &Lookup, access_token: &Secret) -> Option<Request> {
+/// What a look-up says besides the token; `None` if it is no header.
+pub fn headers(look_up: &Lookup) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     for (name, value) in &look_up.headers {
         headers.insert(name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?);
     }
+    Some(headers)
+}
+
+/// The request of a look-up; `None` if the token fits into no header.
+pub fn request(look_up: &Lookup, access_token: &Secret) -> Option<Request> {
+    let mut headers = headers(look_up)?;
     let bearer = Zeroizing::new(format!("Bearer {}", access_token.expose()));
     let mut bearer = HeaderValue::from_str(&bearer).ok()?;
     bearer.set_sensitive(true);

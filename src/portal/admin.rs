@@ -2,14 +2,20 @@
 //!
 //! The command line asks the same routes in its own process when no server runs.
 
+mod api_keys;
+mod backup;
 mod ca;
+mod configuration;
+mod connection;
 mod keys;
 mod server;
 mod sites;
 mod status;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -24,24 +30,39 @@ use crate::base::clock::{Clock, Timestamp};
 use crate::base::duration::DurationText;
 use crate::base::problem_details::{CONTENT_TYPE as PROBLEM_JSON, ProblemDetails};
 use crate::base::safe_url::SafeUrl;
-use crate::dance::{BeginError, Dance};
+use crate::base::toml_schema::did_you_mean;
+use crate::dance::{BeginError, Dance, Disconnected};
 use crate::issuer::Issuer;
+use crate::model::child_status::ChildStatus;
 use crate::model::connection::ConnectionKey;
+use crate::model::continuation::Continuation;
 use crate::model::grant::{EndReason, Grant};
 use crate::model::handle::{self, HandleRecord};
 use crate::model::names::{Label, ProviderName, ServerName, Subject};
 use crate::model::scope::ScopeSet;
+use crate::portal::PartnerApi;
+use crate::store::keyring::KeyRing;
+use crate::store::record::ConnectionRecord;
 use crate::store::seal::Sealer;
 use crate::store::{Store, StoreError};
 use crate::telemetry::audit::{Audit, Record};
+use crate::telemetry::health::Health;
 use crate::telemetry::refusals::Refusals;
-use crate::vault::Vault;
 use crate::vault::handles::{HandleTable, NewHandle};
+use crate::vault::{TokenError, Vault};
 
+pub use api_keys::{ApiKeyStatus, ApiKeysAnswer};
+pub use backup::{DATABASE, FORMAT, FileOfBackup, MANIFEST, Manifest, PURPOSE};
 pub use ca::CaAnswer;
+pub use configuration::{ConfigurationStatus, Outcome, ReloadAnswer, Reloads};
+pub use connection::ConnectionRequest;
+pub use keys::ResealRequest;
 pub use server::{Addresses, ServerAnswer};
 pub use sites::{ChooseRequest, SitesQuery};
 pub use status::{ConfirmAnswer, StatusQuery};
+
+/// Asks how all child processes stand.
+pub type ChildrenStatus = Arc<dyn Fn() -> Vec<ChildStatus> + Send + Sync>;
 
 /// What the admin API needs.
 #[derive(Clone)]
@@ -70,22 +91,53 @@ pub struct AdminState {
     pub clock: Arc<dyn Clock>,
     /// Where browsers reach us.
     pub public_url: Arc<SafeUrl>,
+    /// The HTTP API for partners.
+    pub api: Arc<PartnerApi>,
+    /// How child processes stand; absent where there are none.
+    pub children: Option<ChildrenStatus>,
     /// Where this server listens, if it does.
     pub listens: Option<Addresses>,
+    /// Whether all is well.
+    pub health: Arc<Health>,
+    /// Where the store and the authority are.
+    pub store_directory: Arc<PathBuf>,
+    /// Reads the keys as they are now.
+    pub read_keys: KeyReader,
+    /// What callers are told who get no token.
+    pub explain: Explain,
+    /// How long an exchange with a token endpoint may take, and the storing of what it brings.
+    pub exchange: Duration,
+    /// Has the settings read again, where a server runs.
+    pub reloads: Option<Arc<dyn Reloads>>,
 }
+
+/// Reads the keys that seal the store, from where the configuration says.
+pub type KeyReader = Arc<dyn Fn() -> Result<KeyRing, String> + Send + Sync>;
+
+/// What a caller is told who gets no token for a connection: the data plane knows.
+pub type Explain = fn(&TokenError, &ConnectionKey) -> ProblemDetails;
 
 /// The routes of the admin socket.
 pub fn router(state: AdminState) -> Router {
     Router::new()
         .route("/v1/server", get(server::show))
         .route("/v1/status", get(status::status))
+        .route("/v1/configuration/reload", post(configuration::reload))
+        .route("/v1/configuration/changes", get(configuration::changes))
         .route("/v1/ca", get(ca::show))
         .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/reload", post(keys::reload))
         .route("/v1/keys/reseal", post(keys::reseal))
+        .route("/v1/backup", get(backup::take))
+        .route("/v1/connection", get(connection::inspect))
+        .route("/v1/refresh", post(connection::refresh))
+        .route("/v1/validate", post(connection::validate))
+        .route("/v1/simulate-failure", post(connection::simulate_failure))
         .route("/v1/store/confirm", post(status::confirm_store))
         .route("/v1/connect-links", post(create_link))
         .route("/v1/disconnect", post(disconnect))
         .route("/v1/sites", get(sites::list).post(sites::choose))
+        .route("/v1/api-keys", get(api_keys::list))
         .route("/v1/handles", get(list_handles).post(issue_handle))
         .route("/v1/handles/{id}", delete(revoke_handle))
         .route("/v1/handles/{id}/renew", post(renew_handle))
@@ -122,7 +174,9 @@ async fn create_link(
     Json(request): Json<NewLinkRequest>,
 ) -> Result<Json<NewLinkAnswer>, Failure> {
     let NewLinkRequest { subject, provider, label } = request;
-    let link = state.dance.create_link(ConnectionKey::new(subject, provider, label)).await?;
+    let key = ConnectionKey::new(subject, provider, label);
+    let link = state.dance.create_link(key, Continuation::Done, None).await;
+    let link = link.map_err(|error| begin_failure(&state, error))?;
     let url = format!("{}/connect/{}", state.public_url.origin(), link.token.expose());
     Ok(Json(NewLinkAnswer { url, expires_at: link.expires_at.to_string() }))
 }
@@ -132,6 +186,8 @@ async fn create_link(
 pub struct DisconnectAnswer {
     /// What became of the grant at the provider: `done`, `queued` or `not_offered`.
     pub revocation: String,
+    /// What the provider answered, one for each access token; none where it was not asked.
+    pub provider_answers: Vec<String>,
 }
 
 async fn disconnect(
@@ -141,19 +197,68 @@ async fn disconnect(
     let NewLinkRequest { subject, provider, label } = request;
     let key = ConnectionKey::new(subject, provider, label);
     match state.dance.disconnect(&key).await? {
-        Some(revocation) => Ok(Json(DisconnectAnswer { revocation: revocation.word().to_owned() })),
-        None => Err(unknown_connection(&key)),
+        Some(Disconnected { revocation, answers }) => {
+            Ok(Json(DisconnectAnswer { revocation: revocation.word().to_owned(), provider_answers: answers }))
+        }
+        None => Err(unknown_connection(&state, &key).await),
     }
 }
 
-fn unknown_connection(key: &ConnectionKey) -> Failure {
+/// There is no such connection; what might be meant is said.
+async fn unknown_connection(state: &AdminState, key: &ConnectionKey) -> Failure {
+    let all = state.store.connections(None).await.unwrap_or_default();
+    let of_subject: Vec<&ConnectionKey> =
+        all.iter().map(|record| &record.key).filter(|known| known.subject == key.subject).collect();
+    let labels: BTreeSet<&str> =
+        of_subject.iter().filter(|known| known.provider == key.provider).map(|known| known.label.as_str()).collect();
+    let providers: BTreeSet<&str> = of_subject.iter().map(|known| known.provider.as_str()).collect();
+    let next = if !labels.is_empty() {
+        format!("give --label: there are {}", Vec::from_iter(labels).join(", "))
+    } else if state.dance.provider(&key.provider).is_none() && !providers.contains(key.provider.as_str()) {
+        return unknown_provider(state, &key.provider);
+    } else if !providers.is_empty() {
+        format!("{} is connected to {}", key.subject, Vec::from_iter(providers).join(", "))
+    } else {
+        match similar_subject(&all, &key.subject) {
+            Some(similar) => format!("did you mean `{similar}`?"),
+            None => "`sidekey status` shows the connections there are".to_owned(),
+        }
+    };
     Failure(ProblemDetails::new(
         "unknown-connection",
         404,
         "Unknown connection",
         format!("{} has no connection to {} with the label {}.", key.subject, key.provider, key.label),
-        "`sidekey status` shows the connections there are",
+        next,
     ))
+}
+
+fn similar_subject(all: &[ConnectionRecord], subject: &Subject) -> Option<String> {
+    did_you_mean(subject.as_str(), all.iter().map(|record| record.key.subject.as_str())).map(str::to_owned)
+}
+
+fn unknown_provider(state: &AdminState, name: &ProviderName) -> Failure {
+    let next = match did_you_mean(name.as_str(), state.dance.provider_names().map(ProviderName::as_str)) {
+        Some(similar) => format!("did you mean `{similar}`?"),
+        None => format!("add [providers.{name}] to the configuration, or correct the name"),
+    };
+    Failure(ProblemDetails::new(
+        "unknown-provider",
+        404,
+        "Unknown provider",
+        format!("No provider {name} is configured."),
+        next,
+    ))
+}
+
+fn begin_failure(state: &AdminState, error: BeginError) -> Failure {
+    match error {
+        BeginError::Store(error) => error.into(),
+        BeginError::UnknownProvider(name) => unknown_provider(state, &name),
+        BeginError::LinkOver => {
+            Failure(ProblemDetails::new("link-over", 404, "Link over", "The link is used up.", "make a new one"))
+        }
+    }
 }
 
 /// Body of `POST /v1/handles`.
@@ -183,6 +288,9 @@ pub struct NewHandleAnswer {
     pub handle: String,
     /// When it stops working by itself.
     pub expires_at: Option<String>,
+    /// What its operator may not know: that it reaches nothing yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 async fn issue_handle(
@@ -191,7 +299,7 @@ async fn issue_handle(
 ) -> Result<Json<NewHandleAnswer>, Failure> {
     for provider in request.providers.iter().flatten() {
         if state.dance.provider(provider).is_none() {
-            return Err(BeginError::UnknownProvider(provider.clone()).into());
+            return Err(unknown_provider(&state, provider));
         }
     }
     let expires_at = match request.expires.as_deref().map(str::parse::<DurationText>) {
@@ -199,6 +307,7 @@ async fn issue_handle(
         Some(Err(expected)) => return Err(Failure::bad_request(format!("`expires` is not {expected}"))),
         None => None,
     };
+    let notice = reaches_nothing(&state, &request).await?;
     let NewHandleRequest { subject, providers, label, tunnels, .. } = request;
     // A handle for one provider looks like that provider's tokens.
     let only = providers.iter().flatten().next().filter(|_| providers.as_ref().is_some_and(|all| all.len() == 1));
@@ -210,6 +319,26 @@ async fn issue_handle(
         id: record.id,
         handle: handle::with_prefix(prefix.as_deref().unwrap_or_default(), &handle).expose().to_owned(),
         expires_at: expires_at.map(|time| time.to_string()),
+        notice,
+    }))
+}
+
+/// A handle may be there before its connection is; more often the name is misspelt.
+async fn reaches_nothing(state: &AdminState, request: &NewHandleRequest) -> Result<Option<String>, StoreError> {
+    let all = state.store.connections(None).await?;
+    let is_meant = |record: &&ConnectionRecord| {
+        record.key.subject == request.subject
+            && request.providers.as_ref().is_none_or(|providers| providers.contains(&record.key.provider))
+            && request.label.as_ref().is_none_or(|label| record.key.label == *label)
+    };
+    if all.iter().any(|record| is_meant(&record)) {
+        return Ok(None);
+    }
+    let subject = &request.subject;
+    let is_known = all.iter().any(|record| record.key.subject == *subject);
+    Ok(Some(match similar_subject(&all, subject).filter(|_| !is_known) {
+        Some(similar) => format!("{subject} has no connection; did you mean `{similar}`?"),
+        None => format!("{subject} has no connection yet that this handle reaches: `sidekey connect` makes one"),
     }))
 }
 
@@ -385,24 +514,6 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let next = "see the log of the server; the disk may be full or read-only";
         Self(ProblemDetails::new("store-failed", 503, "Store failed", error.to_string(), next))
-    }
-}
-
-impl From<BeginError> for Failure {
-    fn from(error: BeginError) -> Self {
-        match error {
-            BeginError::Store(error) => error.into(),
-            BeginError::UnknownProvider(name) => Self(ProblemDetails::new(
-                "unknown-provider",
-                404,
-                "Unknown provider",
-                format!("No provider {name} is configured."),
-                "add [providers] to the configuration, or correct the name",
-            )),
-            BeginError::LinkOver => {
-                Self(ProblemDetails::new("link-over", 404, "Link over", "The link is used up.", "make a new one"))
-            }
-        }
     }
 }
 

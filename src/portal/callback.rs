@@ -6,17 +6,21 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::account::to_account_with;
+use super::api::{self, wants_json};
 use super::authorize::{store_failed, visit_error};
 use super::connections::card::{self, Place};
 use super::cookies::{cookie, cookie_key, expire_cookie};
-use super::explain::{ELSEWHERE, HERE, explain};
+use super::explain::{ELSEWHERE, Explanation, HERE, explain, slug};
 use super::notice::Notice;
 use super::{PublicState, branding, connected, pages, session};
+use crate::base::problem_details::ProblemDetails;
 use crate::catalogue::Provider;
 use crate::dance::{CallbackError, CallbackParameters, Connected, Returned};
 use crate::issuer::visit::{VisitError, cookie_name};
 use crate::model::continuation::Continuation;
-use crate::model::names::ProviderName;
+use crate::model::names::{Label, ProviderName};
+use crate::model::redirect_uri::with_parameters;
+use crate::model::return_to::ReturnTo;
 
 /// `GET /callback/{provider}`
 pub async fn callback(
@@ -54,8 +58,16 @@ async fn go_on(state: &PublicState, headers: &HeaderMap, provider: &Provider, re
     let name = &provider.entry.display_name;
     let Some(continuation) = returned.continuation else {
         let error = returned.result.err().unwrap_or(CallbackError::OtherBrowser);
-        return explain(name, &error, ELSEWHERE).page();
+        return match wants_json(headers) {
+            true => problem(name, &error),
+            false => explain(name, &error, ELSEWHERE).page(),
+        };
     };
+    if let (Continuation::Done | Continuation::Return(_), Err(error)) = (&continuation, &returned.result)
+        && wants_json(headers)
+    {
+        return problem(name, error);
+    }
     let mut sign_in = None;
     if let Ok(Connected { user: Some(user), .. }) = &returned.result {
         match session::sign_in(state, headers, user.clone()).await {
@@ -68,8 +80,13 @@ async fn go_on(state: &PublicState, headers: &HeaderMap, provider: &Provider, re
             let kept = keep_in_visit(state, headers, &id, name, result).await;
             kept.map_or_else(|error| visit_error(&error), |()| see_other(&format!("/visit/{id}")))
         }
-        (Continuation::Done, Err(error)) => connected::failed(state, headers, provider, &error),
-        (Continuation::Done, Ok(Connected { choice_needed, key, id, .. })) => {
+        (Continuation::Return(to), result) if state.api.may_return_to(&to.url) => {
+            see_other(&returned_to(&to, &provider.name, &result))
+        }
+        (Continuation::Done | Continuation::Return(_), Err(error)) => {
+            connected::failed(state, headers, provider, &error)
+        }
+        (Continuation::Done | Continuation::Return(_), Ok(Connected { choice_needed, key, id, .. })) => {
             let mut response = match choice_needed {
                 true => see_other(&Place::Link.step("choose", &provider.name)),
                 false => see_other(&format!("/connected/{}", provider.name)),
@@ -118,6 +135,33 @@ async fn keep_in_visit(
         Err(error) => visit.notice = Some(explain(name, &error, HERE).inline()),
     }
     state.issuer.change_visit(visit).await
+}
+
+/// The partner's page, told how it ended: in words that say nothing which only the partner's program should know.
+fn returned_to(to: &ReturnTo, provider: &ProviderName, result: &Result<Connected, CallbackError>) -> String {
+    let mut parameters = vec![("provider", provider.as_str()), ("subject", to.subject.as_str())];
+    if to.label != Label::default() {
+        parameters.push(("label", to.label.as_str()));
+    }
+    match result {
+        Ok(Connected { choice_needed, .. }) => {
+            parameters.push(("result", "connected"));
+            if *choice_needed {
+                parameters.push(("choice_needed", "true"));
+            }
+        }
+        Err(error @ (CallbackError::Denied { .. } | CallbackError::AdminConsent { .. })) => {
+            parameters.extend([("result", "denied"), ("error", error.word())]);
+        }
+        Err(error) => parameters.extend([("result", "failed"), ("error", error.word())]),
+    }
+    with_parameters(&to.url, &parameters)
+}
+
+/// What a program is told.
+fn problem(name: &str, error: &CallbackError) -> Response {
+    let Explanation { status, title, what, next } = explain(name, error, ELSEWHERE);
+    api::answer(&ProblemDetails::new(slug(error), status.as_u16(), title, what, next))
 }
 
 fn see_other(path: &str) -> Response {

@@ -132,3 +132,25 @@ pub fn explain(provider: &str, error: &CallbackError, again: &str) -> Explanatio
     };
     Explanation { status, title, what, next: next.to_owned() }
 }
+
+/// The last part of the problem's type, for programs.
+pub fn slug(error: &CallbackError) -> &'static str {
+    match error {
+        CallbackError::ForgedState
+        | CallbackError::ExpiredState
+        | CallbackError::AlreadyUsed
+        | CallbackError::OtherBrowser
+        | CallbackError::OtherProvider => "invalid-state",
+        CallbackError::Malformed(_)
+        | CallbackError::WrongIssuer
+        | CallbackError::BadSignature
+        | CallbackError::NotAsExpected { .. }
+        | CallbackError::BadCapture { .. } => "invalid-callback",
+        CallbackError::Denied { .. } | CallbackError::AdminConsent { .. } => "access-denied",
+        CallbackError::OtherRealm { .. } | CallbackError::SiteGone { .. } => "other-realm",
+        CallbackError::CodeRefused { .. } => "code-refused",
+        CallbackError::NotIdentified { .. } | CallbackError::ProviderDown { .. } => "provider-failed",
+        CallbackError::Registration { .. } => "registration-refused",
+        CallbackError::Store(_) => "store-failed",
+    }
+}

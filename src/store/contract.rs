@@ -2,6 +2,7 @@
 
 mod issuer;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Store;
@@ -17,6 +18,7 @@ use crate::model::continuation::Continuation;
 use crate::model::flow::{ConnectLink, Flow, FlowId, Purpose};
 use crate::model::handle::HandleRecord;
 use crate::model::names::Label;
+use crate::model::return_to::ReturnTo;
 use crate::store::TakenFlow;
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -73,10 +75,15 @@ fn key(subject: &str) -> ConnectionKey {
 async fn links_and_flows_are_used_once(store: &impl Store) {
     let (link, id) = ([1; 32], FlowId([2; 16]));
     let expires_at = NOW.plus(Duration::from_secs(600));
-    store.put_connect_link(link, ConnectLink { key: key("alice"), expires_at }).await.expect("kept");
+    let url = "https://app.example/done".to_owned();
+    let back = ReturnTo { url, subject: "alice".parse().expect("a subject"), label: Label::default() };
+    let (continuation, apis) = (Continuation::Return(back), Some(BTreeSet::from(["ledger".to_owned()])));
+    let kept = ConnectLink { key: key("alice"), continuation, apis, expires_at };
+    store.put_connect_link(link, kept.clone()).await.expect("kept");
     for _ in 0..2 {
         let found = store.connect_link(link, NOW).await.expect("read").expect("looking consumes nothing");
-        assert_eq!(found.key, key("alice"));
+        assert_eq!((found.key, found.continuation), (key("alice"), kept.continuation.clone()));
+        assert_eq!(found.apis, kept.apis);
     }
     assert!(store.connect_link(link, expires_at).await.expect("read").is_none(), "expired");
     assert!(store.connect_link([9; 32], NOW).await.expect("read").is_none(), "unknown");
@@ -117,6 +124,16 @@ async fn one_connection_per_key(store: &impl Store) {
     store.disconnect(key("erin"), None, NOW).await.expect("ended");
     assert_eq!(store.connections(Some("alice".parse().expect("valid"))).await.expect("read").len(), 1);
     assert_eq!(store.connections(None).await.expect("read").len(), 2);
+    let after = async |after: Option<&str>, prefix: &str, limit| {
+        let found = store.connections_after(after.map(key), prefix.to_owned(), limit).await.expect("read");
+        found.into_iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    assert_eq!(after(None, "", 10).await, ["c_new", "c_bob"]);
+    assert_eq!(after(None, "", 1).await, ["c_new"]);
+    assert_eq!(after(Some("alice"), "", 10).await, ["c_bob"]);
+    assert_eq!(after(Some("bob"), "", 10).await, Vec::<String>::new());
+    assert_eq!(after(None, "bo", 10).await, ["c_bob"]);
+    assert_eq!(after(Some("alice"), "al", 10).await, Vec::<String>::new());
     let counts = store.count_connections().await.expect("counted");
     assert_eq!(counts, [("ledger".to_owned(), "active".to_owned(), 2)]);
     assert!(store.connection(key("carol")).await.expect("read").is_none());

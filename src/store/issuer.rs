@@ -194,6 +194,9 @@ pub trait IssuerStore: Send + Sync {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
+    /// Forgets a session at an MCP server.
+    async fn forget_mcp_session(&self, server: ServerName, digest: Digest) -> Result<(), StoreError>;
+
     /// Whose the sessions at MCP servers are.
     async fn mcp_sessions(&self) -> Result<Vec<(ServerName, Digest, Subject)>, StoreError>;
 

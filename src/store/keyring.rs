@@ -69,6 +69,17 @@ impl KeyRing {
         self.keys.iter().map(|(id, _)| *id)
     }
 
+    /// All keys but the one that seals.
+    pub fn others(&self) -> impl Iterator<Item = &SecretKey> {
+        self.keys.iter().skip(1).map(|(_, key)| key)
+    }
+
+    /// These keys, and then those of `other` that are not among them.
+    pub fn with(&self, other: &Self) -> Self {
+        let more = other.keys.iter().filter(|(id, _)| self.get(*id).is_none());
+        Self { keys: self.keys.iter().chain(more).cloned().collect() }
+    }
+
     /// The key with this id.
     pub fn get(&self, id: KeyId) -> Option<&SecretKey> {
         self.keys.iter().find(|(known, _)| *known == id).map(|(_, key)| key)
@@ -91,6 +102,13 @@ pub fn parse_key(text: &Secret) -> Result<SecretKey, KeyError> {
     if different < 16 { Err(KeyError::Weak) } else { Ok(SecretKey::new(key)) }
 }
 
+/// Reads keys, one a line, the first of them first. Empty lines are ignored.
+pub fn parse_keys(text: &Secret) -> Result<Vec<SecretKey>, KeyError> {
+    let lines = text.expose().lines().filter(|line| !line.trim().is_empty());
+    let keys: Vec<SecretKey> = lines.map(|line| parse_key(&Secret::new(line))).collect::<Result<_, _>>()?;
+    if keys.is_empty() { Err(KeyError::Malformed) } else { Ok(keys) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +118,18 @@ mod tests {
     fn a_generated_key_is_read_back() {
         let text = generate_key(&SystemRandom);
         assert!(parse_key(&Secret::new(format!(" {}\n", text.expose()))).is_ok());
+    }
+
+    #[test]
+    fn a_file_may_hold_several_one_a_line() {
+        let lines = [generate_key(&SystemRandom), generate_key(&SystemRandom)];
+        let text = Secret::new(format!("{}\n\n{}\r\n", lines[0].expose(), lines[1].expose()));
+        let ids = |keys: Vec<SecretKey>| KeyRing::new(keys).expect("keys").ids().collect::<Vec<_>>();
+        let one_by_one = lines.iter().map(|line| parse_key(line).expect("a key")).collect();
+        assert_eq!(ids(parse_keys(&text).expect("two keys")), ids(one_by_one));
+        for bad in ["", "\n \n", &format!("{}\nchangeme", lines[0].expose())] {
+            assert_eq!(parse_keys(&Secret::new(bad)).err(), Some(KeyError::Malformed), "{bad}");
+        }
     }
 
     #[test]

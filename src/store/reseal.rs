@@ -3,12 +3,14 @@
 //! Each value is replaced only if it is still the same, so tokens that are refreshed meanwhile are not touched; an interrupted run
 //! is simply begun again. As long as it is not done, both keys are needed.
 
+use serde::{Deserialize, Serialize};
+
 use super::keyring::KeyId;
 use super::seal::{Context, Sealed, Sealer};
 use super::{Store, StoreError};
 
 /// Where a sealed value stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SealedPlace {
     /// Which of the columns that hold such values.
     pub column: usize,
@@ -75,19 +77,33 @@ const BATCH: usize = 256;
 pub async fn reseal(store: &dyn Store, sealer: &Sealer) -> Result<Resealed, StoreError> {
     let (mut done, mut after) = (Resealed::default(), None);
     loop {
-        let found = store.sealed_by_others(sealer.active_key(), after, BATCH).await?;
-        let Some(last) = found.last() else { return Ok(done) };
-        after = Some(last.place);
-        for value in found {
-            let Ok(secret) = sealer.open(&value.context(), &value.sealed) else {
-                done.unreadable += 1;
-                continue;
-            };
-            let new = sealer.seal(&value.context(), &secret);
-            // Where it is not the same anymore, whatever took its place is sealed by the first key already.
-            done.values += u64::from(store.replace_sealed(value.place, value.sealed, new).await?);
+        let (batch, last) = reseal_batch(store, sealer, after).await?;
+        done = Resealed { values: done.values + batch.values, unreadable: done.unreadable + batch.unreadable };
+        if last.is_none() {
+            return Ok(done);
         }
+        after = last;
     }
+}
+
+/// The same for some of what comes after a place; the place of the last of them, or nothing once that was all.
+pub async fn reseal_batch(
+    store: &dyn Store,
+    sealer: &Sealer,
+    after: Option<SealedPlace>,
+) -> Result<(Resealed, Option<SealedPlace>), StoreError> {
+    let found = store.sealed_by_others(sealer.active_key(), after, BATCH).await?;
+    let (mut done, last) = (Resealed::default(), found.last().map(|value| value.place));
+    for value in found {
+        let Ok(secret) = sealer.open(&value.context(), &value.sealed) else {
+            done.unreadable += 1;
+            continue;
+        };
+        let new = sealer.seal(&value.context(), &secret);
+        // Where it is not the same anymore, whatever took its place is sealed by the first key already.
+        done.values += u64::from(store.replace_sealed(value.place, value.sealed, new).await?);
+    }
+    Ok((done, last))
 }
 
 /// Keys that are needed and not configured, but for those that were given up.

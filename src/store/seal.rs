@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
@@ -81,42 +82,83 @@ impl std::fmt::Display for OpenError {
 const VERSION: u8 = 1;
 const HEADER: usize = 1 + 4 + NONCE_LEN;
 
-/// Seals and opens.
+/// Seals and opens. All clones have the same keys, also after others took their place.
 #[derive(Clone)]
 pub struct Sealer {
-    ring: KeyRing,
+    rings: Arc<ArcSwap<Rings>>,
     random: Arc<dyn Random>,
+}
+
+/// The keys in use, and those that were before.
+struct Rings {
+    configured: Arc<KeyRing>,
+    /// They open what they have sealed as long as the process lives: a sign-in under way, say.
+    former: Vec<Arc<KeyRing>>,
+}
+
+impl Rings {
+    fn get(&self, id: KeyId) -> Option<&SecretKey> {
+        self.configured.get(id).or_else(|| self.former.iter().find_map(|ring| ring.get(id)))
+    }
 }
 
 impl Sealer {
     /// A sealer with these keys.
     pub fn new(ring: KeyRing, random: Arc<dyn Random>) -> Self {
-        Self { ring, random }
+        let rings = Rings { configured: Arc::new(ring), former: Vec::new() };
+        Self { rings: Arc::new(ArcSwap::from_pointee(rings)), random }
+    }
+
+    /// The keys as they are now.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.rings.load().configured)
+    }
+
+    /// Uses these keys from now on. Those before them open what they have sealed until the process ends.
+    pub fn use_keys(&self, ring: KeyRing) {
+        let ring = Arc::new(ring);
+        self.rings.rcu(|rings| {
+            let mut former = rings.former.clone();
+            if rings.configured.ids().any(|id| ring.get(id).is_none() && former.iter().all(|old| old.get(id).is_none()))
+            {
+                former.push(Arc::clone(&rings.configured));
+            }
+            Rings { configured: Arc::clone(&ring), former }
+        });
     }
 
     /// The key that seals.
     pub fn active_key(&self) -> KeyId {
-        self.ring.active().0
+        self.rings.load().configured.active().0
     }
 
     /// The configured keys, the one that seals first.
-    pub fn keys(&self) -> impl Iterator<Item = KeyId> {
-        self.ring.ids()
+    pub fn keys(&self) -> Vec<KeyId> {
+        self.rings.load().configured.ids().collect()
     }
 
-    /// Whether what this key has sealed can be opened.
+    /// Whether what this key has sealed can be opened, by a restarted process too.
     pub fn knows(&self, id: KeyId) -> bool {
-        self.ring.get(id).is_some()
+        self.rings.load().configured.get(id).is_some()
     }
 
-    /// The key for signing messages of one purpose.
+    /// The key for signing messages of one purpose. What was signed under any of the present keys, or those before them, is accepted.
     pub fn signing_key(&self, purpose: &str) -> SigningKey {
-        SigningKey::derive(self.ring.active().1, purpose)
+        let rings = self.rings.load();
+        let former = rings.former.iter().flat_map(|ring| std::iter::once(ring.active().1).chain(ring.others()));
+        let others = rings.configured.others().chain(former);
+        SigningKey::derive(rings.configured.active().1, purpose).accepting(others, purpose)
+    }
+
+    /// The same, made from the key of this id, if it is configured.
+    pub fn signing_key_of(&self, id: KeyId, purpose: &str) -> Option<SigningKey> {
+        self.rings.load().configured.get(id).map(|key| SigningKey::derive(key, purpose))
     }
 
     /// Seals `secret` for `context`.
     pub fn seal(&self, context: &Context<'_>, secret: &Secret) -> Sealed {
-        let (id, key) = self.ring.active();
+        let rings = self.rings.load();
+        let (id, key) = rings.configured.active();
         let nonce: [u8; NONCE_LEN] = random::bytes(self.random.as_ref());
         let mut sealed = Vec::with_capacity(HEADER + secret.expose().len() + AES_256_GCM.tag_len());
         sealed.push(VERSION);
@@ -142,7 +184,8 @@ impl Sealer {
             return Err(OpenError::Corrupt);
         }
         let id = KeyId([header[1], header[2], header[3], header[4]]);
-        let key = self.ring.get(id).ok_or(OpenError::UnknownKey(id))?;
+        let rings = self.rings.load();
+        let key = rings.get(id).ok_or(OpenError::UnknownKey(id))?;
         let nonce = Nonce::try_assume_unique_for_key(&header[5..]).map_err(|_| OpenError::Corrupt)?;
         let mut buffer = Zeroizing::new(ciphertext.to_vec());
         let plaintext = aead_key(key)
@@ -237,6 +280,25 @@ mod tests {
         assert_eq!(opened(&sealer(&[2, 1]), &CONTEXT, &sealed).as_deref(), Ok("token"));
         let error = opened(&sealer(&[2]), &CONTEXT, &sealed).expect_err("no key");
         assert!(matches!(error, OpenError::UnknownKey(_)) && error.to_string().contains("store.keys"));
+    }
+
+    #[test]
+    fn other_keys_take_their_place_for_all_and_those_before_open_what_they_sealed() {
+        let ring =
+            |keys: &[u8]| KeyRing::new(keys.iter().map(|byte| SecretKey::new([*byte; 32])).collect()).expect("a key");
+        let sealer = sealer(&[1]);
+        let (clone, before) = (sealer.clone(), sealer.seal(&CONTEXT, &Secret::new("token")));
+        let old = sealer.active_key();
+        sealer.use_keys(ring(&[2, 1]));
+        let after = clone.seal(&CONTEXT, &Secret::new("new"));
+        assert_eq!((after.key_id() == Some(old), clone.knows(old), clone.keys().len()), (false, true, 2));
+        sealer.use_keys(ring(&[2]));
+        sealer.use_keys(ring(&[2]));
+        assert_eq!(opened(&clone, &CONTEXT, &before).as_deref(), Ok("token"), "as long as the process lives");
+        assert!(!clone.knows(old), "but not after a restart");
+        sealer.use_keys(ring(&[3]));
+        assert_eq!(opened(&clone, &CONTEXT, &after).as_deref(), Ok("new"));
+        assert_eq!(opened(&clone, &CONTEXT, &before).as_deref(), Ok("token"));
     }
 
     /// Also where the header claims that it was this key.

@@ -30,8 +30,14 @@ use crate::store::StoreError;
 
 /// The name of the database in the store's directory.
 pub const FILE_NAME: &str = "sidekey.db";
+/// The version of the database's schema that this Sidekey writes.
+pub const SCHEMA_VERSION: usize = schema::VERSION;
 /// The name of the file whose lock says that the store is owned.
 pub const LOCK_NAME: &str = "sidekey.lock";
+
+/// The name of the file that is there while a restore is under way: what lies beside it may be half of a store. It says where
+/// what was there before is kept.
+pub const UNDER_WAY: &str = "sidekey.restore-under-way";
 
 type Work = Box<dyn FnOnce(&mut Keeper) + Send>;
 
@@ -40,6 +46,8 @@ pub struct SqliteStore {
     /// Absent only while the store is dropped.
     work: Option<mpsc::Sender<Work>>,
     thread: Option<JoinHandle<()>>,
+    /// Absent for one in memory.
+    file: Option<PathBuf>,
 }
 
 impl SqliteStore {
@@ -48,6 +56,12 @@ impl SqliteStore {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         files::private_directory(directory).map_err(unusable)?;
         let lock = own(directory)?;
+        if let Ok(aside) = std::fs::read_to_string(directory.join(UNDER_WAY)) {
+            return Err(StoreError::Unusable(format!(
+                "a restore of {} was cut off; run `sidekey restore FILE` again (what was there before is in {aside})",
+                directory.display()
+            )));
+        }
         drop(files::open_private(&directory.join(FILE_NAME)).map_err(unusable)?);
         for suffix in ["-wal", "-shm"] {
             let side_file = directory.join(format!("{FILE_NAME}{suffix}"));
@@ -56,12 +70,25 @@ impl SqliteStore {
                 files::private_file(&side_file).map_err(unusable)?;
             }
         }
+        let (file, directory) = (Some(directory.join(FILE_NAME)), directory.to_owned());
+        Self::begin(file, Some(lock), move || Keeper::open(&directory))
+    }
+
+    /// A store in memory alone: what is tried out in it leaves no trace.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::begin(None, None, Keeper::in_memory)
+    }
+
+    fn begin(
+        file: Option<PathBuf>,
+        lock: Option<Lock>,
+        open: impl FnOnce() -> Result<Keeper, StoreError> + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let (work, queue) = mpsc::channel::<Work>();
         let (opened, opening) = mpsc::channel();
-        let (thread, directory) = (std::thread::Builder::new().name("sidekey-store".to_owned()), directory.to_owned());
-        let serve = move || serve(lock, &directory, &opened, &queue);
-        let thread = thread.spawn(serve).map_err(unusable)?;
-        let store = Self { work: Some(work), thread: Some(thread) };
+        let thread = std::thread::Builder::new().name("sidekey-store".to_owned());
+        let thread = thread.spawn(move || serve(lock, open, &opened, &queue)).map_err(unusable)?;
+        let store = Self { work: Some(work), thread: Some(thread), file };
         // If it fails, the thread has ended and let go of the lock when this returns.
         opening.recv().map_err(|_| gone())?.map(|()| store)
     }
@@ -97,8 +124,13 @@ impl Drop for SqliteStore {
     }
 }
 
-fn serve(_lock: Lock, directory: &Path, opened: &mpsc::Sender<Result<(), StoreError>>, queue: &mpsc::Receiver<Work>) {
-    let mut keeper = match Keeper::open(directory) {
+fn serve(
+    _lock: Option<Lock>,
+    open: impl FnOnce() -> Result<Keeper, StoreError>,
+    opened: &mpsc::Sender<Result<(), StoreError>>,
+    queue: &mpsc::Receiver<Work>,
+) {
+    let mut keeper = match open() {
         Ok(keeper) => keeper,
         Err(error) => return drop(opened.send(Err(error))),
     };
@@ -115,8 +147,14 @@ fn gone() -> StoreError {
     StoreError::Failed("its thread has ended".to_owned())
 }
 
+/// Owns the store in a directory without opening it, as long as the value lives.
+pub fn hold(directory: &Path) -> Result<Lock, StoreError> {
+    files::private_directory(directory).map_err(unusable)?;
+    own(directory)
+}
+
 /// Says that this process owns the store. The operating system lets go of it however the process ends.
-struct Lock(File);
+pub struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -158,6 +196,33 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let open = || SqliteStore::open(&home.path().join("store")).expect("opens");
         contract::run(open()).await;
+    }
+
+    #[tokio::test]
+    async fn in_memory_it_passes_the_contract_too() {
+        contract::run(SqliteStore::in_memory().expect("opens")).await;
+    }
+
+    #[tokio::test]
+    async fn a_copy_holds_what_was_there_at_one_moment_and_the_owner_goes_on() {
+        let home = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(&home.path().join("store")).expect("opens");
+        let connect = async |subject, id| {
+            let connection = contract::connection(subject, id);
+            store.connect(vec![connection], Timestamp::from_millis(1)).await.expect("stored");
+        };
+        connect("alice", "c_1").await;
+        let copied = home.path().join("copy");
+        fs::create_dir(&copied).expect("made");
+        fs::set_permissions(&copied, fs::Permissions::from_mode(0o700)).expect("chmod");
+        store.snapshot(copied.join(FILE_NAME)).await.expect("copied");
+        connect("bob", "c_2").await;
+        assert_eq!(fs::metadata(copied.join(FILE_NAME)).expect("there").mode() & 0o777, 0o600);
+        let copy = reopen(&copied);
+        assert_eq!(copy.connections(None).await.expect("read").len(), 1);
+        assert_eq!(copy.guard().await.expect("read"), store.guard().await.expect("read"));
+        assert!(store.snapshot(copied.join(FILE_NAME)).await.is_err(), "nothing is overwritten");
+        assert_eq!(store.connections(None).await.expect("read").len(), 2);
     }
 
     #[tokio::test]

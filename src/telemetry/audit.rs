@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -59,6 +59,9 @@ pub struct Record {
     /// In which grant of an MCP client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant: Option<String>,
+    /// With which API key of a partner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
     /// Why, or what else there is to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -216,21 +219,71 @@ fn put_aside_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// All records in `directory`, the oldest first. A line that was cut off by a crash is left out.
 pub fn read(directory: &Path, each: &mut dyn FnMut(Record)) -> std::io::Result<()> {
-    let mut files = put_aside_files(directory)?;
-    files.push(directory.join(FILE_NAME));
-    for path in files {
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for line in BufReader::new(file).lines() {
-            if let Ok(record) = serde_json::from_str(&line?) {
-                each(record);
+    Follower::new(directory).read(each)
+}
+
+/// Reads the trail, and what is appended to it later, also across files that are put aside.
+pub struct Follower {
+    directory: PathBuf,
+    /// The file that is appended to, read so far, and what was read of a line that had no end yet.
+    current: Option<(BufReader<File>, Vec<u8>)>,
+    has_read_old_ones: bool,
+}
+
+impl Follower {
+    /// Begins with the oldest record in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), current: None, has_read_old_ones: false }
+    }
+
+    /// All records that were appended since it was called last.
+    pub fn read(&mut self, each: &mut dyn FnMut(Record)) -> std::io::Result<()> {
+        if !self.has_read_old_ones {
+            for path in put_aside_files(&self.directory)? {
+                let mut file = (BufReader::new(File::open(path)?), Vec::new());
+                read_lines(&mut file, each)?;
+            }
+            self.has_read_old_ones = true;
+        }
+        loop {
+            if let Some(current) = &mut self.current {
+                read_lines(current, each)?;
+            }
+            let path = self.directory.join(FILE_NAME);
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            match &mut self.current {
+                Some(current) if is_same(current.0.get_ref(), &file)? => return Ok(()),
+                Some(current) => {
+                    // It was put aside: what came between the look at it and that is still there.
+                    read_lines(current, each)?;
+                    self.current = Some((BufReader::new(file), Vec::new()));
+                }
+                None => self.current = Some((BufReader::new(file), Vec::new())),
             }
         }
     }
-    Ok(())
+}
+
+fn is_same(one: &File, other: &File) -> std::io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+fn read_lines((file, begun): &mut (BufReader<File>, Vec<u8>), each: &mut dyn FnMut(Record)) -> std::io::Result<()> {
+    loop {
+        let count = file.read_until(b'\n', begun)?;
+        if count == 0 || !begun.ends_with(b"\n") {
+            return Ok(());
+        }
+        if let Ok(record) = serde_json::from_slice(begun) {
+            each(record);
+        }
+        begun.clear();
+    }
 }
 
 #[cfg(test)]
@@ -265,6 +318,35 @@ mod tests {
         audit.record(Record::new("connect", "three"));
         audit.close();
         assert_eq!(all(home.path()), ["one", "two", "three"], "what was cut off takes nothing along");
+    }
+
+    #[test]
+    fn what_is_appended_later_is_followed_also_when_the_file_is_put_aside() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (mut follower, mut found) = (Follower::new(home.path()), Vec::new());
+        follower.read(&mut |record| found.push(record.outcome)).expect("nothing is there yet");
+        let mut trail = Trail::open(home.path()).expect("opened");
+        let mut append = |number: i64| {
+            let at = Timestamp::from_millis(number);
+            trail.append(&Record::new("refresh", number.to_string()), at).expect("written");
+            trail.size = if number % 3 == 0 { LARGEST } else { trail.size };
+        };
+        for number in 0..10 {
+            append(number);
+            if number % 2 == 0 {
+                follower.read(&mut |record| found.push(record.outcome)).expect("read");
+            }
+        }
+        let path = home.path().join(FILE_NAME);
+        let half = |text: &str| {
+            let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("there");
+            file.write_all(text.as_bytes()).expect("written");
+        };
+        half("{\"outcome\":");
+        follower.read(&mut |record| found.push(record.outcome)).expect("read");
+        half("\"x\"}\n");
+        follower.read(&mut |record| found.push(record.outcome)).expect("read");
+        assert_eq!(found, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "x"]);
     }
 
     #[test]

@@ -3,8 +3,15 @@
 //! Fields with fixed names carry the facts: `operation`, `provider`, `subject`, `duration_ms`, `outcome`. Never logged:
 //! tokens, codes, states, keys, handles, query strings.
 
+use std::sync::OnceLock;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+
+/// Changes the level of the lines that are written.
+type Change = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+static CHANGE: OnceLock<Change> = OnceLock::new();
 
 /// Starts logging. `level` is one of tracing's words; it applies to Sidekey. Libraries are heard at `warn`, and with
 /// `trace` at `trace`, but for Pingora: its finer lines hold whole requests, with code, cookie and token.
@@ -15,8 +22,26 @@ pub fn start(json: bool, level: &str) {
     let builder = fmt().log_internal_errors(false);
     let builder = builder.with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start (several servers in one test process) keeps the first.
-    let _ =
-        if json { builder.json().flatten_event(true).with_current_span(false).try_init() } else { builder.try_init() };
+    if json {
+        let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+        let handle = builder.reload_handle();
+        if builder.try_init().is_ok() {
+            let _ = CHANGE.set(Box::new(move |filter| drop(handle.reload(filter))));
+        }
+    } else {
+        let builder = builder.with_filter_reloading();
+        let handle = builder.reload_handle();
+        if builder.try_init().is_ok() {
+            let _ = CHANGE.set(Box::new(move |filter| drop(handle.reload(filter))));
+        }
+    }
+}
+
+/// From here on at this level.
+pub fn set_level(level: &str) {
+    if let Some(change) = CHANGE.get() {
+        change(filter(level));
+    }
 }
 
 fn filter(level: &str) -> EnvFilter {

@@ -1,10 +1,10 @@
 //! All metrics, each named once. Labels are bounded: provider names come from the configuration, everything else from
 //! fixed lists; no subject, host or path is ever a label.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
@@ -49,17 +49,24 @@ impl ApiMetrics {
     }
 }
 
+/// Where [`ApiMetrics`] come from.
+struct ApiVectors {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+}
+
 /// Counters whose first step must be seen: one that is not there before it rises has not risen in the eyes of Prometheus.
 /// What alerts watch begins with 0.
 const WATCHED_REFRESHES: [&str; 8] =
     ["ok", "transient", "in_doubt", "dead", "operator", "store", "sealed", "held_back"];
 const WATCHED_CONNECTS: [&str; 5] = ["ok", "registration", "wrong_issuer", "provider_down", "store"];
+const WATCHED_RELOADS: [&str; 3] = ["applied", "unchanged", "refused"];
 const WATCHED_REFUSALS: [&str; 3] = ["handle-would-leave", "other-tenant", "foreign-host"];
 
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
-    api: BTreeMap<ProviderName, ApiMetrics>,
+    api: ApiVectors,
     refused: IntCounterVec,
     refreshes: IntCounterVec,
     refresh_duration: HistogramVec,
@@ -67,8 +74,56 @@ pub struct Metrics {
     mcp_calls: IntCounterVec,
     connects: IntCounterVec,
     grant_ends: IntCounterVec,
+    reloads: IntCounterVec,
+    config_current: IntGauge,
     connections: IntGaugeVec,
+    children: ChildMetrics,
     well: IntGaugeVec,
+}
+
+/// What is counted of the child processes of MCP servers.
+struct ChildMetrics {
+    running: IntGaugeVec,
+    oldest: IntGaugeVec,
+    starts: IntCounterVec,
+    start_duration: HistogramVec,
+    ends: IntCounterVec,
+}
+
+impl ChildMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &["server"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let start_duration = HistogramVec::new(
+            HistogramOpts::new(
+                "sidekey_child_start_duration_seconds",
+                "From the first request for a child to its first answer, of those that started.",
+            )
+            .buckets(vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]),
+            &["server"],
+        )?;
+        registry.register(Box::new(start_duration.clone()))?;
+        Ok(Self {
+            running: gauge("sidekey_children", "Child processes by server.")?,
+            oldest: gauge("sidekey_child_oldest_seconds", "The age of the child process that has run for longest.")?,
+            starts: counter(
+                registry,
+                "sidekey_child_starts_total",
+                "Starts of child processes by server and outcome.",
+                &["server", "outcome"],
+            )?,
+            start_duration,
+            ends: counter(
+                registry,
+                "sidekey_child_ends_total",
+                "Ends of child processes by server and reason.",
+                &["server", "reason"],
+            )?,
+        })
+    }
 }
 
 impl Metrics {
@@ -99,6 +154,12 @@ impl Metrics {
         let gauge = Opts::new("sidekey_connections", "Connections by provider and state.");
         let connections = IntGaugeVec::new(gauge, &["provider", "state"])?;
         registry.register(Box::new(connections.clone()))?;
+        let config_current = IntGauge::new(
+            "sidekey_config_current",
+            "1 where the configuration on the disk is in force; 0 while it is refused and the former one is.",
+        )?;
+        registry.register(Box::new(config_current.clone()))?;
+        config_current.set(1);
         let gauge = Opts::new("sidekey_part_well", "1 where the part is well, else 0; ready means that all are.");
         let well = IntGaugeVec::new(gauge, &["part"])?;
         registry.register(Box::new(well.clone()))?;
@@ -106,16 +167,8 @@ impl Metrics {
         let build = IntGaugeVec::new(gauge, &["version"])?;
         registry.register(Box::new(build.clone()))?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let api = providers
-            .map(|provider| {
-                let outcome =
-                    |(_, word): (ApiOutcome, &str)| api_requests.with_label_values(&[provider.as_str(), word]);
-                let duration = api_duration.with_label_values(&[provider.as_str()]);
-                (provider.clone(), ApiMetrics { requests: OUTCOMES.map(outcome), duration })
-            })
-            .collect();
         let metrics = Self {
-            api,
+            api: ApiVectors { requests: api_requests, duration: api_duration },
             refused: counter(
                 &registry,
                 "sidekey_refusals_total",
@@ -152,27 +205,41 @@ impl Metrics {
                 "Grants that were announced to reach their absolute end, by provider.",
                 &["provider"],
             )?,
+            reloads: counter(
+                &registry,
+                "sidekey_config_reloads_total",
+                "Attempts to take over a changed configuration, by outcome.",
+                &["outcome"],
+            )?,
+            config_current,
             refresh_duration,
             connections,
+            children: ChildMetrics::new(&registry)?,
             well,
             registry,
         };
-        metrics.begin_with_zero();
+        WATCHED_REFUSALS.iter().for_each(|slug| drop(metrics.refused.with_label_values(&[slug])));
+        WATCHED_RELOADS.iter().for_each(|outcome| drop(metrics.reloads.with_label_values(&[outcome])));
+        metrics.admit(providers);
         Ok(metrics)
     }
 
-    fn begin_with_zero(&self) {
-        for provider in self.api.keys().map(ProviderName::as_str) {
+    /// Counts for these providers too, beginning with zero.
+    pub fn admit<'p>(&self, providers: impl Iterator<Item = &'p ProviderName>) {
+        for provider in providers {
+            drop(self.api(provider));
+            let provider = provider.as_str();
             WATCHED_REFRESHES.iter().for_each(|outcome| drop(self.refreshes.with_label_values(&[provider, outcome])));
             WATCHED_CONNECTS.iter().for_each(|outcome| drop(self.connects.with_label_values(&[provider, outcome])));
             drop(self.grant_ends.with_label_values(&[provider]));
         }
-        WATCHED_REFUSALS.iter().for_each(|slug| drop(self.refused.with_label_values(&[slug])));
     }
 
     /// Counters of a configured provider's API calls.
-    pub fn api(&self, provider: &ProviderName) -> Option<&ApiMetrics> {
-        self.api.get(provider)
+    pub fn api(&self, provider: &ProviderName) -> ApiMetrics {
+        let provider = provider.as_str();
+        let outcome = |(_, word): (ApiOutcome, &str)| self.api.requests.with_label_values(&[provider, word]);
+        ApiMetrics { requests: OUTCOMES.map(outcome), duration: self.api.duration.with_label_values(&[provider]) }
     }
 
     /// Counts a refusal by the slug of its error type.
@@ -205,6 +272,43 @@ impl Metrics {
     pub fn mcp_call(&self, server: &ServerName, outcome: ApiOutcome) {
         let (_, word) = OUTCOMES[outcome as usize];
         self.mcp_calls.with_label_values(&[server.as_str(), word]).inc();
+    }
+
+    /// Has what is counted of the children of a server begin with 0.
+    pub fn watch_children(&self, server: &ServerName) {
+        for outcome in ["ok", "failed", "no_room"] {
+            drop(self.children.starts.with_label_values(&[server.as_str(), outcome]));
+        }
+        drop(self.children.ends.with_label_values(&[server.as_str(), "crashed"]));
+        self.set_children(server, 0, Duration::ZERO);
+    }
+
+    /// Sets how many child processes a server has, and how old the oldest is.
+    pub fn set_children(&self, server: &ServerName, count: usize, oldest: Duration) {
+        let set = |gauge: &IntGaugeVec, value: u64| {
+            gauge.with_label_values(&[server.as_str()]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.children.running, count as u64);
+        set(&self.children.oldest, oldest.as_secs());
+    }
+
+    /// Counts the start of a child process, and how long it took if it worked.
+    pub fn child_started(&self, server: &ServerName, outcome: &'static str, took: Duration) {
+        self.children.starts.with_label_values(&[server.as_str(), outcome]).inc();
+        if outcome == "ok" {
+            self.children.start_duration.with_label_values(&[server.as_str()]).observe(took.as_secs_f64());
+        }
+    }
+
+    /// Counts the end of a child process.
+    pub fn child_ended(&self, server: &ServerName, reason: &'static str) {
+        self.children.ends.with_label_values(&[server.as_str(), reason]).inc();
+    }
+
+    /// Counts an attempt to take over a changed configuration, and whether what is on the disk is in force.
+    pub fn reloaded(&self, outcome: &'static str, is_current: bool) {
+        self.reloads.with_label_values(&[outcome]).inc();
+        self.config_current.set(i64::from(is_current));
     }
 
     /// Sets how many connections there are, by provider and state.
@@ -242,7 +346,7 @@ mod tests {
     fn counts_under_the_names_that_are_documented() {
         let provider: ProviderName = "quickbooks".parse().expect("valid");
         let metrics = Metrics::new([provider.clone()].iter()).expect("distinct names");
-        metrics.api(&provider).expect("configured").observe(ApiOutcome::Refused, 0.001);
+        metrics.api(&provider).observe(ApiOutcome::Refused, 0.001);
         metrics.refused("unknown-handle");
         metrics.refreshed(&provider, "ok", 0.2);
         metrics.connected(&provider, "ok");

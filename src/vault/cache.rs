@@ -73,6 +73,17 @@ impl Slot {
         self.refresh.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// What only the operator could mend may be tried again now.
+    pub fn forgive_operator(&self, now: Timestamp) {
+        let under_way = self.refresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.live();
+        // What is under way finds out by itself; what is in doubt waits for other reasons.
+        let waits = matches!(live.last_failure, Some(Blame::Operator(_))) && live.in_doubt_since.is_none();
+        if under_way.is_none() && waits {
+            self.publish(LiveToken { refresh_due_at: Some(now), ..LiveToken::clone(&live) });
+        }
+    }
+
     /// Puts a token into use.
     pub fn publish(&self, live: LiveToken) {
         let recaptured = self.recaptured.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,6 +198,11 @@ impl LiveToken {
         let can_be = self.state == ConnectionState::Active && self.has_refresh_token;
         let waits_for_the_end = self.in_doubt_since.is_some_and(|since| since.plus(FIRST_PROBE) <= now);
         can_be && (waits_for_the_end || self.standing_error(now).is_none())
+    }
+
+    /// Whether there is a way to get the next one.
+    pub fn has_refresh_token(&self) -> bool {
+        self.has_refresh_token
     }
 
     /// Whether the recorded time of the token is over, or was never known.

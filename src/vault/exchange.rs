@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tracing::warn;
 
 use super::Vault;
+use super::attempts::Attempt;
 use super::outcome::{Asked, Failure, Step, judge, left_alone_until, repetition};
 use super::refresh::Occasion;
 use crate::base::backoff::RETRY_WAITS;
@@ -21,6 +22,7 @@ use crate::oauth::token_request;
 use crate::oauth::token_response::{self, Exchange, TokenReply};
 use crate::store::StoreError;
 use crate::store::record::{Beginning, ConnectionRecord, Intent};
+use crate::telemetry::stopwatch::Stopwatch;
 
 /// Which of a connection's refresh tokens is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +67,12 @@ impl Vault {
         which: Which,
     ) -> Exchanged {
         // Before the intent: what waits in a queue has not begun, and a grace counts from when it was sent.
-        let (permit, has_waited) = match self.permits.get(&provider.name).map(Semaphore::try_acquire) {
+        let (permit, has_waited) = match self.permits.get(&provider.name).map(|permits| permits.try_acquire()) {
             Some(Ok(permit)) => (Some(permit), false),
             Some(Err(_)) => (self.permit(provider).await, true),
             None => (None, false),
         };
-        if has_waited && self.stopping.load(Ordering::Relaxed) {
+        if has_waited && self.memory.stopping.load(Ordering::Relaxed) {
             return Err(Stopped::Overtaken);
         }
         let rotation = &provider.entry.rotation;
@@ -129,18 +131,24 @@ impl Vault {
             self.parts.metrics.refresh_attempted(&record.key.provider);
             let sent_at = now;
             let request = token_request::refresh(provider, refresh_token, record.key.token.as_ref());
+            let stopwatch = Stopwatch::start();
             let reply = self.parts.http.send(request).await;
+            let took = stopwatch.elapsed();
             drop(held);
             let may_have_acted = !matches!(reply, Err(HttpError::NotSent(_)));
             let exchange = Exchange::Refresh(record.key.token.as_ref());
             let exchanged = reply.map(|reply| token_response::read(&provider.entry, exchange, &reply, sent_at));
-            let wait = waits.next().copied().filter(|_| !self.stopping.load(Ordering::Relaxed));
+            let wait = waits.next().copied().filter(|_| !self.memory.stopping.load(Ordering::Relaxed));
             let repeat_at = wait.map(|wait| self.parts.clock.now().plus(wait));
             let asked = Asked { sent_at, in_doubt_since, token_since, repeat_at };
             let (wait, error) = match judge(exchanged, rotation, asked) {
-                Step::Store(reply) => return Ok(reply),
+                Step::Store(reply) => {
+                    self.tell_watchers(record, attempt, took, None, None);
+                    return Ok(reply);
+                }
                 Step::Fail(failure) => {
                     log_attempt(record, attempt, None, &failure);
+                    self.tell_watchers(record, attempt, took, None, Some(&failure));
                     return Err(Stopped::Failed { failure, in_doubt_since });
                 }
                 Step::AskAgain(why) => (wait.unwrap_or_default(), Failure::Transient(why, None)),
@@ -150,9 +158,24 @@ impl Vault {
                 in_doubt_since.get_or_insert(sent_at);
             }
             log_attempt(record, attempt, Some(wait), &error);
+            self.tell_watchers(record, attempt, took, Some(wait), Some(&error));
             self.parts.clock.sleep(wait).await;
         }
         unreachable!("the last wait ends the repetitions")
+    }
+
+    fn tell_watchers(
+        &self,
+        record: &ConnectionRecord,
+        number: u32,
+        took: Duration,
+        wait: Option<Duration>,
+        failure: Option<&Failure>,
+    ) {
+        let outcome = failure.map_or("ok", Failure::word);
+        let said = failure.map(|failure| failure.summary().to_owned());
+        // An error means that nobody watches.
+        let _ = self.memory.attempts.send(Attempt { key: record.key.clone(), number, took, outcome, said, wait });
     }
 
     /// Leave to ask a provider. A semaphore is never closed, and a provider that has none is not limited.

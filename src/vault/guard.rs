@@ -7,6 +7,7 @@ use tracing::{error, info};
 use super::Vault;
 use crate::store::StoreError;
 use crate::store::record::GuardRecord;
+use crate::store::restored::Mark;
 use crate::store::sentinel::{Mistrust, Sentinel};
 use crate::telemetry::audit::Record;
 use crate::telemetry::health::Part;
@@ -15,6 +16,8 @@ use crate::telemetry::health::Part;
 #[derive(Default)]
 pub struct Guard {
     sentinel: Option<Arc<Sentinel>>,
+    /// What a restore has left, where that is looked for.
+    mark: Option<Mark>,
     doubt: Mutex<Option<Doubt>>,
 }
 
@@ -48,7 +51,16 @@ impl Guard {
             needs_operator: false,
             was_compared: false,
         };
-        Self { doubt: Mutex::new(sentinel.as_ref().map(|_| waiting())), sentinel }
+        Self { doubt: Mutex::new(sentinel.as_ref().map(|_| waiting())), sentinel, mark: None }
+    }
+
+    /// Trusts no store that was restored from a backup and bears the mark of it.
+    pub fn heeding(self, mark: Mark) -> Self {
+        if let Some(why) = mark.read() {
+            let why = format!("{why}; {UNTIL_CONFIRMED}");
+            self.set(Some(Doubt { why, needs_operator: true, was_compared: true }));
+        }
+        Self { mark: Some(mark), ..self }
     }
 
     fn set(&self, doubt: Option<Doubt>) {
@@ -59,6 +71,8 @@ impl Guard {
         self.doubt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+const UNTIL_CONFIRMED: &str = "nothing is refreshed until `sidekey store confirm` says that it is the right one";
 
 impl Vault {
     /// Why no refresh token is sent, if so. Nothing where the store was not compared with its sentinel yet: only a server does.
@@ -73,12 +87,12 @@ impl Vault {
     /// Compares the store with its sentinel, where there is one: at the start, and again as long as the sentinel could not be
     /// used.
     pub async fn admit_store(&self) -> Result<(), StoreError> {
-        let (Some(sentinel), Some(doubt)) = (&self.parts.guard.sentinel, self.parts.guard.doubt()) else {
-            return Ok(());
-        };
+        let Some(doubt) = self.parts.guard.doubt() else { return Ok(()) };
         if doubt.needs_operator {
+            self.parts.health.unwell(Part::Sentinel, doubt.why);
             return Ok(());
         }
+        let Some(sentinel) = &self.parts.guard.sentinel else { return Ok(()) };
         let record = self.parts.store.guard().await?;
         let (examined, sentinel) = (record.clone(), Arc::clone(sentinel));
         let examiner = Arc::clone(&sentinel);
@@ -113,15 +127,31 @@ impl Vault {
 
     /// The operator says that this store is the right one.
     pub async fn confirm_store(&self) -> Result<GuardRecord, ConfirmError> {
-        let sentinel = self.parts.guard.sentinel.clone().ok_or(ConfirmError::NoSentinel)?;
+        let mark = self.parts.guard.mark.clone().filter(|mark| mark.read().is_some());
         let record = self.parts.store.guard().await.map_err(ConfirmError::Store)?;
+        let confirmed = match (self.parts.guard.sentinel.clone(), &mark) {
+            (Some(sentinel), _) => self.confirm_to(sentinel, record).await?,
+            (None, Some(_)) => record,
+            (None, None) => return Err(ConfirmError::NoSentinel),
+        };
+        if let Some(mark) = mark {
+            // Last: whoever is cut off before asks again.
+            let removed = tokio::task::spawn_blocking(move || mark.remove()).await;
+            let removed = removed.unwrap_or_else(|error| Err(std::io::Error::other(error.to_string())));
+            let failed = |error: std::io::Error| StoreError::Failed(format!("the mark of the restore: {error}"));
+            removed.map_err(failed).map_err(ConfirmError::Store)?;
+        }
+        self.trust("confirmed");
+        self.memory.changed.notify_one();
+        Ok(confirmed)
+    }
+
+    async fn confirm_to(&self, sentinel: Arc<Sentinel>, record: GuardRecord) -> Result<GuardRecord, ConfirmError> {
         let (known, reader) = (record.clone(), Arc::clone(&sentinel));
         let refused = |mistrust: Mistrust| ConfirmError::Sentinel(mistrust.to_string());
         let refreshes = on_disk(move || reader.next_count(&known)).await.map_err(refused)?;
         let taken = self.take_over(&sentinel, record.store_id.clone(), refreshes).await.map_err(ConfirmError::Store)?;
         taken.map_err(refused)?;
-        self.trust("confirmed");
-        self.changed.notify_one();
         Ok(GuardRecord { refreshes, ..record })
     }
 
@@ -146,7 +176,7 @@ impl Vault {
         let needs_operator = matches!(mistrust, Mistrust::Confirm(_));
         let why = match needs_operator {
             true => {
-                format!("{mistrust}; nothing is refreshed until `sidekey store confirm` says that it is the right one")
+                format!("{mistrust}; {UNTIL_CONFIRMED}")
             }
             false => mistrust.to_string(),
         };

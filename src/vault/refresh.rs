@@ -63,7 +63,7 @@ impl Vault {
         let task = tokio::spawn(async move {
             // Made in here: a task that is dropped unbegun, at the end of the process, finds the lock held.
             let running = Running { work, slot };
-            running.work.0.run_refresh(&running.slot, occasion).await
+            running.work.vault.run_refresh(&running.slot, occasion).await
         });
         let shared: SharedRefresh =
             task.map(|joined| joined.unwrap_or(RefreshResult::Failed("panic"))).boxed().shared();
@@ -73,8 +73,9 @@ impl Vault {
 
     /// Counts as an exchange under way for as long as the value lives.
     pub fn work_under_way(self: &Arc<Self>) -> WorkUnderWay {
-        self.under_way.send_modify(|count| *count += 1);
-        WorkUnderWay(Arc::clone(self))
+        self.memory.under_way.send_modify(|count| *count += 1);
+        let of_its_time = self.memory.era.lock().unwrap_or_else(PoisonError::into_inner).subscribe();
+        WorkUnderWay { vault: Arc::clone(self), _of_its_time: of_its_time }
     }
 
     async fn run_refresh(&self, slot: &Slot, occasion: Occasion) -> RefreshResult {
@@ -201,11 +202,14 @@ impl Vault {
 }
 
 /// An exchange with a token endpoint that a stop waits for.
-pub struct WorkUnderWay(Arc<Vault>);
+pub struct WorkUnderWay {
+    vault: Arc<Vault>,
+    _of_its_time: tokio::sync::watch::Receiver<()>,
+}
 
 impl Drop for WorkUnderWay {
     fn drop(&mut self) {
-        self.0.under_way.send_modify(|count| *count -= 1);
+        self.vault.memory.under_way.send_modify(|count| *count -= 1);
     }
 }
 

@@ -168,6 +168,8 @@ impl Vault {
             // The one probe of a token in doubt is not put off once the access token has expired.
             // However often it had failed before, without a doubt.
             Failure::InDoubt { .. } if !is_in_doubt(record) => FIRST_PROBE,
+            // The settings that are to blame were replaced meanwhile.
+            Failure::Operator(_) if self.succeeded.is_cancelled() => Duration::ZERO,
             _ => after_failure(failures, self.parts.random.as_ref()),
         };
         self.record_failure_until(slot, record, failure, in_doubt_since, backoff).await
@@ -282,7 +284,7 @@ impl Vault {
         match LiveToken::open(record, &self.parts.sealer) {
             Ok(live) => {
                 slot.publish(live);
-                self.changed.notify_one();
+                self.memory.changed.notify_one();
                 result
             }
             Err(reason) => {
@@ -298,14 +300,14 @@ struct Unstored<'v>(&'v Vault);
 
 impl<'v> Unstored<'v> {
     fn new(vault: &'v Vault) -> Self {
-        vault.unstored.fetch_add(1, Ordering::Relaxed);
+        vault.memory.unstored.fetch_add(1, Ordering::Relaxed);
         Self(vault)
     }
 }
 
 impl Drop for Unstored<'_> {
     fn drop(&mut self) {
-        if self.0.unstored.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.0.memory.unstored.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.parts.health.well(Part::RefreshedTokens);
         }
     }

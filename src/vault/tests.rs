@@ -123,7 +123,7 @@ impl Bench {
             health: Arc::new(Health::default()),
             audit: crate::telemetry::audit::Audit::none(Arc::new(clock.clone())),
             grant_end_notice: 7 * 24 * HOUR,
-            guard: Guard::new(sentinel),
+            guard: Arc::new(Guard::new(sentinel)),
         });
         let bench = Self { vault, store, sealer, clock, provider: scripted, key, _home: home };
         bench.store.connect(vec![bench.connection(Some(NOW.plus(HOUR)))], NOW).await.unwrap();

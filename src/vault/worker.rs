@@ -99,7 +99,7 @@ impl Vault {
         }
     }
 
-    /// Runs until the future is dropped.
+    /// Runs until [`Self::retire`] is called, or the future is dropped.
     pub async fn work(self: Arc<Self>) {
         tokio::join!(self.keep_fresh(), self.keep_house());
     }
@@ -111,8 +111,9 @@ impl Vault {
                 LONGEST_PAUSE
             });
             tokio::select! {
+                () = self.succeeded.cancelled() => return,
                 () = self.parts.clock.sleep(pause) => {}
-                () = self.changed.notified() => self.parts.clock.sleep(SHORTEST_PAUSE).await,
+                () = self.memory.changed.notified() => self.parts.clock.sleep(SHORTEST_PAUSE).await,
             }
         }
     }
@@ -124,13 +125,13 @@ impl Vault {
         if self.trust_in_store().is_err() {
             return Ok(LONGEST_PAUSE);
         }
-        let paused_until = Timestamp::from_millis(self.paused_until.load(Ordering::Relaxed));
+        let paused_until = Timestamp::from_millis(self.memory.paused_until.load(Ordering::Relaxed));
         // A longer pause is one from before the clock was set back.
         if now < paused_until && paused_until <= now.plus(STORE_PAUSE) {
             return Ok(paused_until.since(now));
         }
         // Where all places are taken, more would only stand in the way of the others.
-        let is_busy = |(name, permits): (&ProviderName, &tokio::sync::Semaphore)| {
+        let is_busy = |(name, permits): (&ProviderName, &Arc<tokio::sync::Semaphore>)| {
             (permits.available_permits() == 0).then(|| name.clone())
         };
         let busy = self.permits.iter().filter_map(is_busy).collect();
@@ -169,7 +170,7 @@ impl Vault {
 
     /// Has the worker leave the store alone for a while.
     pub(super) fn pause_schedule(&self, until: Timestamp) {
-        self.paused_until.store(until.as_millis(), Ordering::Relaxed);
+        self.memory.paused_until.store(until.as_millis(), Ordering::Relaxed);
     }
 
     /// Sweeps what is over, counts what is there, and finds out whether the store works.
@@ -189,7 +190,10 @@ impl Vault {
                     self.parts.health.unwell(Part::Store, error.to_string());
                 }
             }
-            self.parts.clock.sleep(LONGEST_PAUSE).await;
+            tokio::select! {
+                () = self.succeeded.cancelled() => return,
+                () = self.parts.clock.sleep(LONGEST_PAUSE) => {}
+            }
         }
     }
 

@@ -16,21 +16,21 @@ async fn grants_are_listed_and_revoked() {
     let list =
         async |arguments: &[&str]| out(&sidekey(&[&["grants", "list", "--config", &config], arguments].concat()).await);
     let listed = list(&[]).await;
-    assert_eq!(listed.lines().count(), 2, "{listed}");
-    for shown in ["alice", "bob", "A client", "notes", "notion", "until "] {
+    assert_eq!(listed.lines().count(), 3, "a heading and two grants: {listed}");
+    for shown in ["alice", "bob", "A client", "notes", "notion", "live, ends in "] {
         assert!(listed.contains(shown), "{shown}: {listed}");
     }
     let json: serde_json::Value = serde_json::from_str(&list(&["--json"]).await).expect("JSON");
     let of_alice = json["grants"].as_array().and_then(|grants| grants.iter().find(|grant| grant["account"] == "alice"));
     let of_alice = of_alice.expect("there").clone();
     let (id, subject) = (of_alice["id"].as_str().expect("an id"), of_alice["subject"].as_str().expect("a subject"));
-    assert_eq!(list(&["--user", subject]).await.lines().count(), 1);
+    assert_eq!(list(&["--user", subject]).await.lines().count(), 2);
     assert_eq!(out(&sidekey(&["grants", "revoke", id, "--config", &config]).await), format!("revoked {id}\n"));
     assert_eq!(front.whoami(&alice.access).await.status, 401);
     assert_eq!(front.whoami(&bob.access).await.status, 200);
     assert!(list(&["--subject", subject]).await.contains("(revoked_by_operator)"));
     for (id, code, message) in [
-        (id, 1, "There is no live grant of this id (`sidekey grants list` shows the ids)"),
+        (id, 3, "There is no live grant of this id (`sidekey grants list` shows the ids)"),
         ("../x", 2, "an id looks like g_abc123; `sidekey grants list` shows them"),
     ] {
         let again = sidekey(&["grants", "revoke", id, "--config", &config]).await;

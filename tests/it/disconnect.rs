@@ -71,7 +71,8 @@ async fn a_provider_that_does_not_listen_is_told_again_even_after_a_restart() {
     let said = out(&sidekey(&arguments).await);
     assert_eq!(
         said,
-        "alice is disconnected from quickbooks; the provider could not be told yet; Sidekey keeps trying\n"
+        "alice is disconnected from quickbooks; the provider could not be told yet; Sidekey keeps trying\n  \
+         the provider's answer: HTTP 503\n"
     );
     let url = format!("http://{}/quickbooks/v3/company/0/companyinfo/0", running.files.egress);
     assert_eq!(send(http().get(url).bearer_auth(&handle)).await.status, 403, "here it is so at once");

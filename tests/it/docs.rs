@@ -29,7 +29,7 @@ fn slugs(path: &str, after: &str) -> BTreeSet<String> {
 #[test]
 fn every_error_type_has_its_paragraph() {
     let mut expected = BTreeSet::new();
-    for file in ["src/proxy/egress/refusal.rs", "src/proxy/ingress/refusal.rs"] {
+    for file in ["src/proxy/egress/refusal.rs", "src/proxy/ingress/refusal.rs", "src/bridge/refusal.rs"] {
         let refusals = read(file);
         let table = refusals.split("pub fn slug").nth(1).and_then(|rest| rest.split("pub fn ").next());
         expected.extend(table.expect("the table").split('"').skip(1).step_by(2).map(str::to_owned));
@@ -39,6 +39,14 @@ fn every_error_type_has_its_paragraph() {
     }
     expected.extend(slugs("src/portal/admin/status.rs", "problem("));
     expected.extend(slugs("src/portal/admin/sites.rs", "("));
+    expected.extend(slugs("src/portal/admin/keys.rs", "refused("));
+    expected.extend(slugs("src/portal/admin/connection.rs", "=> ("));
+    for after in ["ProblemDetails::new(", "problem("] {
+        expected.extend(slugs("src/portal/api/problem.rs", after));
+    }
+    let callbacks = read("src/portal/explain.rs");
+    let table = callbacks.split("pub fn slug").nth(1).expect("the table");
+    expected.extend(table.split('"').skip(1).step_by(2).map(str::to_owned));
     assert!(expected.len() > 25, "{expected:?}");
     let documented: BTreeSet<String> = read("docs/errors.md")
         .lines()
@@ -166,6 +174,7 @@ fn links_between_documents_lead_somewhere() {
         "docs/recipes.md",
         "docs/run.md",
         "docs/operations.md",
+        "docs/cli.md",
         "docs/errors.md",
         "docs/troubleshooting.md",
         "docs/threat-model.md",
@@ -175,6 +184,11 @@ fn links_between_documents_lead_somewhere() {
         "docs/chaos.md",
         "docs/promises.md",
         "docs/interception.md",
+        "docs/partner-api.md",
+        "docs/endpoints.md",
+        "docs/kubernetes.md",
+        "docs/quickstart.md",
+        "examples/kubernetes/README.md",
     ] {
         let text = read(document);
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
@@ -186,4 +200,40 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     assert!(checked > 10, "{checked}");
+}
+
+/// The paths that a router answers, as its code names them.
+fn routes(file: &str, before: &str) -> BTreeSet<String> {
+    let code = read(file);
+    let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for rest in code.split(".route(").skip(1) {
+        let rest = rest.trim_start();
+        if let Some(path) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
+            found.insert(format!("{before}{path}"));
+        }
+    }
+    found
+}
+
+/// The paths in the first column of the tables under a heading.
+fn listed(heading: &str) -> BTreeSet<String> {
+    let document = read("docs/endpoints.md");
+    let section = document.split(&format!("\n## {heading}\n")).nth(1).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let first = |line: &str| line.strip_prefix("| `").and_then(|rest| rest.split('`').next()).map(str::to_owned);
+    section.lines().filter_map(first).collect()
+}
+
+/// Whoever adds a path says who may use it and what it answers.
+#[test]
+fn every_endpoint_is_listed_and_every_listed_one_is_there() {
+    let mut public = routes("src/portal.rs", "");
+    public.extend(routes("src/portal/api.rs", "/api/v1"));
+    let by_name = ["branding::STYLESHEET_PATH", "branding::LOGO_PATH"];
+    by_name.iter().for_each(|name| assert!(read("src/portal.rs").contains(&format!(".route({name},")), "{name}"));
+    public.extend(["/{server}/mcp", "/assets/sidekey.css", "/assets/logo"].map(str::to_owned));
+    assert_eq!(listed("Public"), public);
+    assert_eq!(listed("Admin"), routes("src/portal/admin.rs", ""));
+    assert_eq!(listed("Metrics"), routes("src/portal/probes.rs", ""));
 }

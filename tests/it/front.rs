@@ -13,7 +13,7 @@ use sidekey::base::clock::{Clock, SystemClock};
 use sidekey::base::digest::sha256_base64url;
 
 use crate::client::{Answer, form, http, send};
-use crate::world::{Setup, World, free_listener, serve_at};
+use crate::world::{Setup, World, free_listener, pause, serve_at};
 
 /// Where the clients of these tests are sent back to.
 pub const REDIRECT_URI: &str = "http://127.0.0.1:33418/callback";
@@ -388,7 +388,7 @@ impl McpServer {
 }
 
 /// `api`: calls the egress listener at `params.path`. `status`: answers with `params.status`, and `params.headers`.
-/// `initialize`: opens the session `params.session`. Everything else: an empty result.
+/// `stream`: sends an event every 50 milliseconds for ever. `initialize`: opens the session `params.session`. Everything else: an empty result.
 async fn serve(State(server): State<McpServer>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
     let received = Received { method, uri, headers: headers.clone(), body };
@@ -413,6 +413,15 @@ async fn serve(State(server): State<McpServer>, method: Method, uri: Uri, header
                 response = response.header(name, value.as_str().unwrap_or_default());
             }
             response.body(params["body"].to_string().into()).expect("a response")
+        }
+        Some("stream") => {
+            let next = async |count: u64| {
+                pause(std::time::Duration::from_millis(50)).await;
+                let event = Bytes::from(format!("id: {count}\ndata: tick\n\n"));
+                Some((Ok::<_, std::convert::Infallible>(event), count + 1))
+            };
+            let events = axum::body::Body::from_stream(futures_util::stream::unfold(0, next));
+            ([("content-type", "text/event-stream")], events).into_response()
         }
         Some("initialize") => {
             let session = params["session"].as_str().unwrap_or_default().to_owned();

@@ -91,7 +91,9 @@ pub fn change_configuration(files: &Files, from: &str, to: &str) {
 
 async fn start_sidekey(files: &Files, clock: Arc<dyn Clock>) -> Running {
     let settings = files.settings();
-    let environment = Environment { clock, ..Environment::system(&settings).expect("an environment") };
+    // Children are started through the program, which this one is not.
+    let sidekey = env!("CARGO_BIN_EXE_sidekey").into();
+    let environment = Environment { clock, sidekey, ..Environment::system(&settings).expect("an environment") };
     server::start(settings, environment).await.expect("it starts")
 }
 

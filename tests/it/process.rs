@@ -139,7 +139,7 @@ async fn killed_under_load_it_comes_back_with_its_connections() {
     assert_eq!((quickbooks.counters.code_exchanges, quickbooks.grants.len()), (1, 1), "nothing was reconnected");
     assert_eq!(quickbooks.counters.reuse_detected, 0);
     let status = out(&sidekey(&["status", "--config", running.config()]).await);
-    assert!(status.starts_with("alice  quickbooks  default  active"), "{status}");
+    assert!(status.contains("\nalice    quickbooks  default  active"), "{status}");
     running.signal(rustix::process::Signal::TERM).await;
     simulator.stop().await;
 }
@@ -164,9 +164,20 @@ async fn sigterm_finishes_what_is_under_way_and_takes_no_longer() {
 }
 
 #[tokio::test]
-async fn sighup_changes_nothing_for_now() {
+async fn sighup_and_the_command_have_the_configuration_read_where_nobody_watches_it() {
     let simulator = simulator(3600.0).await;
-    let mut running = program(&simulator).await;
+    let setup = Setup { tables: "[reload]\nwatch = false\n".to_owned(), ..Setup::default() };
+    let mut running = Program::start(Files::write(&simulator.url(), &setup), &[], Stdio::null()).await;
+    let config = running.config().to_owned();
+    let command = async |words: &[&str]| sidekey(&[words, &["--config", &config]].concat()).await;
+    let original = std::fs::read_to_string(&config).expect("there");
+    let account = format!("http://{}/account", running.files.public);
+    let shows = async |name: &str| send(http().get(&account)).await.text().contains(name);
+    assert!(out(&command(&["config", "diff"]).await).starts_with("no difference"));
+    std::fs::write(&config, format!("threads = 7\n{original}[portal]\nname = \"Elsewhere Ltd\"\n")).expect("written");
+    let diff = out(&command(&["config", "diff"]).await);
+    assert_eq!(diff, "+ portal.name = \"Elsewhere Ltd\"\n+ threads = 7  needs a restart\n");
+    assert!(!shows("Elsewhere Ltd").await, "nobody asked for it");
     let pid = running
         .child
         .id()
@@ -174,10 +185,109 @@ async fn sighup_changes_nothing_for_now() {
         .and_then(rustix::process::Pid::from_raw)
         .expect("it runs");
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("sent");
-    pause(Duration::from_millis(200)).await;
+    eventually("it is in force", async || shows("Elsewhere Ltd").await).await;
     assert!(running.child.try_wait().expect("asked").is_none(), "it still runs");
-    running.ready().await;
+    let status = out(&command(&["status"]).await);
+    assert!(status.contains("\n             needs a restart: threads\n"), "{status}");
+    assert_eq!(out(&command(&["reload"]).await), "nothing has changed since the last time\nneeds a restart: threads\n");
+
+    // What is wrong is said, and what was in force still is.
+    std::fs::write(&config, format!("{original}[portal]\nnmae = \"Nowhere\"\n")).expect("written");
+    let place =
+        format!("{config}:{}:1: portal.nmae: is not a known key (did you mean `name`?)", original.lines().count() + 2);
+    for words in [["reload"].as_slice(), &["config", "diff"], &["check"]] {
+        let refused = match words {
+            ["check"] => sidekey(&["check", &config]).await,
+            words => command(words).await,
+        };
+        assert_eq!(refused.status.code(), Some(2), "{words:?}");
+        assert_eq!(errors(&refused), format!("error: {place}\n1 problem found\n"), "{words:?}");
+    }
+    assert!(shows("Elsewhere Ltd").await);
+    // Whatever is wrong with the file, the server that runs is asked.
+    let syntax_error = format!("{original}[portal");
+    for wrong in [std::fs::read_to_string(&config).expect("there"), syntax_error] {
+        std::fs::write(&config, &wrong).expect("written");
+        let status = out(&command(&["status"]).await);
+        assert!(status.contains("config       refused, ") && status.contains(&config), "{status}");
+        for probe in ["live", "ready"] {
+            assert_eq!(command(&["probe", probe]).await.status.code(), Some(0), "{probe}");
+        }
+    }
+    let metrics = format!("http://{}/metrics", running.files.metrics);
+    let metrics = send(http().get(&metrics)).await.text();
+    for line in ["sidekey_config_current 0", "sidekey_config_reloads_total{outcome=\"refused\"} 1"] {
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
+    std::fs::write(&config, &original).expect("written");
+    assert_eq!(out(&command(&["reload"]).await), "- portal.name = \"Elsewhere Ltd\"\n");
+    let json: serde_json::Value = serde_json::from_str(&out(&command(&["status", "--json"]).await)).expect("JSON");
+    assert_eq!((&json["configuration"]["is_current"], json["configuration"].get("problems")), (&true.into(), None));
+    let trail = out(&command(&["audit", "--json"]).await);
+    let reloads: Vec<serde_json::Value> = trail
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+        .filter(|record| record["operation"] == "reload")
+        .collect();
+    let outcomes: Vec<_> = reloads.iter().map(|record| record["outcome"].as_str().expect("text")).collect();
+    assert_eq!(outcomes, ["applied", "refused", "applied"]);
+    running.signal(rustix::process::Signal::TERM).await;
+    let nobody = command(&["reload"]).await;
+    assert_eq!(nobody.status.code(), Some(1), "{}", errors(&nobody));
     simulator.stop().await;
+}
+
+#[tokio::test]
+async fn keys_are_explained_and_every_kind_of_file_is_checked() {
+    let files = Files::write("http://127.0.0.1:9", &Setup::default());
+    let config = files.config.to_str().expect("text");
+    let explained = out(&sidekey(&["config", "explain", "store.keys", "--config", config]).await);
+    let line = std::fs::read_to_string(config)
+        .expect("there")
+        .lines()
+        .position(|line| line.starts_with("keys"))
+        .expect("there");
+    assert_eq!(
+        explained,
+        format!(
+            "store.keys\n  The keys that seal what is stored: the first one seals, all of them open. A file may hold several, one a line. Required.\n  expects: a list\n  \
+             value:   [\"file:sidekey.key\"] ({config}:{})\n  a change takes effect with a reload\n",
+            line + 1
+        )
+    );
+    let json = out(&sidekey(&["config", "explain", "threads", "--json", "--config", config]).await);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["key"], &json["needs_restart"]), (&"threads".into(), &"they are started once".into()));
+    let unknown = sidekey(&["config", "explain", "store.kesy", "--config", config]).await;
+    assert_eq!(unknown.status.code(), Some(2));
+    assert_eq!(errors(&unknown), "error: \"kesy\" is not a key of [store] (did you mean `store.keys`?)\n");
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("text").to_owned()
+    };
+    let entry = write("acme.toml", "extends = \"github\"\n");
+    assert!(out(&sidekey(&["check", &entry]).await).contains("acme.toml is valid (a provider file)"));
+    let recipe = write("tool.toml", "command = 7\n");
+    let refused = sidekey(&["check", &recipe]).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        errors(&refused).contains("tool.toml:1:11: command: 7 is not allowed here; expected "),
+        "{}",
+        errors(&refused)
+    );
+    let odd = write("odd.toml", "extends = \"github\"\n[token]\nulr = \"https://a.example\"\n");
+    let all = sidekey(&["check", directory.path().to_str().expect("text")]).await;
+    assert_eq!(all.status.code(), Some(2));
+    assert!(
+        errors(&all).contains("tool.toml:1:11:") && errors(&all).contains("odd.toml:3:1: token.ulr:"),
+        "{}",
+        errors(&all)
+    );
+    let linted = sidekey(&["providers", "lint", &odd]).await;
+    assert!(String::from_utf8_lossy(&linted.stdout).contains("odd.toml:3:1: token.ulr: is not a known key"));
 }
 
 #[tokio::test]
@@ -189,7 +299,7 @@ async fn one_process_owns_the_store_and_the_others_ask_it() {
     assert!(errors(&second).contains("another sidekey process owns"), "{}", errors(&second));
     running.connect("quickbooks", "alice").await;
     let text = out(&sidekey(&["status", "--config", running.config()]).await);
-    assert!(text.contains("alice  quickbooks  default  active"), "{text}");
+    assert!(text.contains("\nalice    quickbooks  default  active"), "{text}");
     let json: serde_json::Value =
         serde_json::from_str(&out(
             &sidekey(&["status", "--json", "--subject", "alice", "--config", running.config()]).await
@@ -197,24 +307,24 @@ async fn one_process_owns_the_store_and_the_others_ask_it() {
         .expect("JSON");
     assert_eq!(json["connections"][0]["has_refresh_token"], true);
     let nobody = out(&sidekey(&["status", "--subject", "nobody", "--config", running.config()]).await);
-    assert!(nobody.starts_with("no connections"), "{nobody}");
+    assert!(nobody.contains("\nno such connections"), "{nobody}");
     // Without a server the same questions are answered from the store itself.
     running.signal(rustix::process::Signal::TERM).await;
     let text = out(&sidekey(&["status", "--config", running.config()]).await);
-    assert!(text.contains("alice  quickbooks  default  active"), "{text}");
+    assert!(text.contains("\nalice    quickbooks  default  active"), "{text}");
     let handle = running.handle("alice").await;
     let listed = out(&sidekey(&["handle", "list", "--config", running.config()]).await);
     assert!(
-        listed.contains("alice  any label  all providers  does not expire") && !listed.contains(&handle),
+        listed.contains("alice    any label  all providers  does not expire") && !listed.contains(&handle),
         "{listed}"
     );
-    let id = listed.split_whitespace().next().expect("an id").to_owned();
+    let id = listed.lines().nth(1).and_then(|line| line.split_whitespace().next()).expect("an id").to_owned();
     assert_eq!(
         out(&sidekey(&["handle", "revoke", &id, "--config", running.config()]).await),
         format!("revoked {id}\n")
     );
     let listed = out(&sidekey(&["handle", "list", "--config", running.config()]).await);
-    assert!(listed.contains("revoked 20"), "{listed}");
+    assert!(listed.contains("  revoked now"), "{listed}");
     simulator.stop().await;
 }
 
@@ -223,11 +333,15 @@ async fn a_command_line_that_asks_for_the_impossible_is_answered_clearly() {
     let simulator = simulator(3600.0).await;
     let running = program(&simulator).await;
     for (arguments, code, message) in [
-        (vec!["connect", "quickboks", "--subject", "a"], 1, "No provider quickboks is configured (add"),
+        (
+            vec!["connect", "quickboks", "--subject", "a"],
+            3,
+            "No provider quickboks is configured (did you mean `quickbooks`?)",
+        ),
         (vec!["connect", "quickbooks", "--subject", "a b"], 2, "invalid value 'a b' for '--subject"),
         (vec!["handle", "issue", "--subject", "a", "--expires", "soon"], 1, "`expires` is not a duration such as"),
-        (vec!["handle", "issue", "--subject", "a", "--provider", "nobody"], 1, "No provider nobody is configured (add"),
-        (vec!["handle", "revoke", "h_unknown"], 1, "There is no such handle (`sidekey handle list`"),
+        (vec!["handle", "issue", "--subject", "a", "--provider", "nobody"], 3, "No provider nobody is configured (add"),
+        (vec!["handle", "revoke", "h_unknown"], 3, "There is no such handle (`sidekey handle list`"),
         (vec!["handle", "revoke", "../x"], 2, "an id looks like"),
     ] {
         let output = sidekey(&[arguments.as_slice(), &["--config", running.config()]].concat()).await;
@@ -338,7 +452,7 @@ async fn what_stands_in_the_place_of_the_admin_socket_is_left_alone() {
     assert!(errors(&output).contains("another process listens there"), "{}", errors(&output));
     drop(other);
     let running = Program::start(files, &[], Stdio::null()).await;
-    assert!(out(&sidekey(&["status", "--config", running.config()]).await).starts_with("no connections"));
+    assert!(out(&sidekey(&["status", "--config", running.config()]).await).contains("\nno connections"));
 }
 
 /// The one who asked may hang up: either nothing was done, or the handle is revoked for callers as it is in the store.
@@ -399,11 +513,12 @@ async fn a_lost_key_is_reported_and_destroys_nothing() {
     assert!(answer.text().contains("which is not configured; add it to store.keys"), "{}", answer.text());
     let status = out(&sidekey(&["status", "--config", running.config()]).await);
     assert!(
-        status.contains(&format!("unreadable  reason sealed with key {id}, which is gone; connect again")),
+        status.contains("  unreadable  ")
+            && status.contains(&format!("sealed with key {id}, which is not in store.keys; put it back")),
         "{status}"
     );
     let keys = out(&sidekey(&["keys", "status", "--config", running.config()]).await);
-    assert!(keys.contains(&format!("{id}  2 values  is given up")), "{keys}");
+    assert!(keys.contains(&format!("{id}  2       is given up")), "{keys}");
     running.signal(rustix::process::Signal::TERM).await;
     std::fs::write(&key, good).expect("written");
     std::fs::write(&running.files.config, config).expect("written");
@@ -509,5 +624,14 @@ async fn the_public_listener_serves_tls() {
     );
     let done = send(client.get(agreed.header("location")).header("cookie", cookie)).await;
     assert_eq!(done.status, 303, "{}", done.text());
+
+    // A renewed certificate is shown to the next connection, without a restart; the one that is there goes on.
+    let renewed = certificates("localhost");
+    std::fs::write(running.files.home.path().join("cert.pem"), renewed.certificate).expect("written");
+    std::fs::write(running.files.home.path().join("key.pem"), renewed.key).expect("written");
+    let root = reqwest::Certificate::from_pem(renewed.authority.as_bytes()).expect("a certificate");
+    let new = reqwest::Client::builder().tls_certs_only([root]).no_proxy().build().expect("a client");
+    eventually("the renewed certificate", async || new.get(&url).send().await.is_ok()).await;
+    assert_eq!(send(client.get(&url)).await.status, 404, "on the same connection as before");
     simulator.stop().await;
 }

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::world::{Files, Setup, World, admin, eventually};
 
 /// Nobody in particular.
-const ORDINARY: u32 = 65_534;
+pub const ORDINARY: u32 = 65_534;
 
 /// Who calls `sidekey run`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ pub fn server_processes(config: &Path) -> Vec<rustix::process::Pid> {
 }
 
 /// The program, where everybody may start it.
-fn binary() -> &'static Path {
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<(PathBuf, Option<tempfile::TempDir>)> = OnceLock::new();
     let (path, _) = BINARY.get_or_init(|| {
         let built = PathBuf::from(env!("CARGO_BIN_EXE_sidekey"));
@@ -183,7 +183,7 @@ fn binary() -> &'static Path {
 }
 
 /// Makes a directory and everything in it the ordinary user's.
-fn give(path: &Path) {
+pub fn give(path: &Path) {
     lchown(path, Some(ORDINARY), Some(ORDINARY)).expect("given");
     if path.is_dir() {
         for entry in std::fs::read_dir(path).expect("there") {

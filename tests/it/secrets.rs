@@ -3,6 +3,10 @@
 
 use std::process::Stdio;
 
+use sidekey::base::digest::sha256;
+use sidekey::base::random::SystemRandom;
+use sidekey::model::api_key::hash_text;
+use sidekey::model::issued_token::{Kind, generate};
 use sidekey_simulator::leaks::LeakSearch;
 use sidekey_simulator::{Endpoint, Fault, FaultKind, Options};
 
@@ -16,7 +20,10 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
     for profile in ["quickbooks", "github", "notion", "gitlab"] {
         simulator.set(profile, |settings| settings.access_lifetime_s = 1.0);
     }
-    let setup = Setup { tables: "[logging]\nlevel = \"trace\"\n".to_owned(), ..Setup::default() };
+    let api_key = generate(Kind::ApiKey, &SystemRandom).expose().to_owned();
+    let hash = hash_text(&sha256(api_key.as_bytes()));
+    let api = format!("[api]\nreturn_to = [\"https://app.example.com/\"]\n[api.keys.partner]\nhash = \"{hash}\"\n");
+    let setup = Setup { tables: format!("[logging]\nlevel = \"trace\"\naccess = true\n{api}"), ..Setup::default() };
     let files = Files::write(&simulator.url(), &setup);
     let log_path = files.home.path().join("log");
     let log = std::fs::File::create(&log_path).expect("made");
@@ -49,6 +56,43 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
         let state = url::Url::parse(&callback).expect("a URL");
         secrets.extend(state.query_pairs().filter(|(name, _)| name == "state").map(|(_, value)| value.into_owned()));
     }
+    // A partner does the same, well and badly.
+    secrets.push(api_key.clone());
+    let public = |path: &str| format!("http://{}/api/v1/oauth/{path}", running.files.public);
+    let body = r#"{"return_to": "https://app.example.com/done"}"#;
+    let made = client.post(public("quickbooks/connect/org-1")).bearer_auth(&api_key);
+    let made = send(made.header("content-type", "application/json").body(body)).await;
+    let url = made.json()["url"].as_str().expect("a URL").to_owned();
+    let begun = send(client.get(&url)).await;
+    let cookie = begun.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
+    let agreed = send(client.get(begun.header("location"))).await;
+    let done = send(client.get(agreed.header("location")).header("cookie", &cookie)).await;
+    assert!(done.header("location").starts_with("https://app.example.com/done?"), "{}", done.text());
+    let again = send(client.get(agreed.header("location")).header("accept", "application/json")).await;
+    let over = send(client.get(&url).header("accept", "application/json")).await;
+    let mut answers = vec![done, again, over];
+    let bad = format!("{}x", &api_key[..api_key.len() - 1]);
+    for key in [&api_key, &bad] {
+        for path in ["quickbooks/status/org-1", "connections", "quickbooks/sites/org-1", "connections?cursor=x", "x"] {
+            answers.push(send(client.get(public(path)).bearer_auth(key)).await);
+        }
+        answers.push(send(client.get(public(&format!("quickbooks/status/org-1?label={key}"))).bearer_auth(key)).await);
+        answers.push(send(client.post(public("quickbooks/disconnect/org-1")).bearer_auth(key)).await);
+    }
+    for answer in answers {
+        seen.extend_from_slice(format!("{:?}", answer.headers).as_bytes());
+        seen.extend_from_slice(&answer.body);
+    }
+    secrets.push(url.split("token=").nth(1).expect("a token").to_owned());
+    secrets.push(cookie.split('=').nth(1).expect("a value").to_owned());
+    let listed = sidekey(&["api-keys", "list", "--config", running.config()]).await;
+    assert!(
+        out(&listed).contains("partner  all providers  all subjects  live  ends never  used 20"),
+        "{}",
+        out(&listed)
+    );
+    seen.extend_from_slice(out(&listed).as_bytes());
+
     let handle = running.handle("alice").await;
     secrets.push(handle.clone());
 
@@ -68,6 +112,8 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
         seen.extend_from_slice(&answer.body);
     }
     secrets.push("query-value-1234567".to_owned());
+    let in_url = format!("/~{handle}/github/user");
+    seen.extend_from_slice(format!("{:?}", send(client.get(egress(&in_url))).await.headers).as_bytes());
     let odd =
         format!("GET /github/../x HTTP/1.1\r\nhost: a b\r\nauthorization: Bearer {handle}\r\nx: {handle}\r\n\r\n");
     seen.extend_from_slice(&raw(running.files.egress, odd.as_bytes()).await.body);
@@ -88,9 +134,19 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
         status.matches("last_error").count() >= 2
     })
     .await;
-    for arguments in
-        [vec!["status"], vec!["status", "--json"], vec!["handle", "list"], vec!["handle", "list", "--json"]]
-    {
+    for arguments in [
+        vec!["status"],
+        vec!["status", "--json"],
+        vec!["handle", "list"],
+        vec!["handle", "list", "--json"],
+        vec!["connections", "export"],
+        vec!["connections", "export", "--format", "csv"],
+        vec!["audit"],
+        vec!["inspect", "quickbooks", "--subject", "alice"],
+        vec!["inspect", "quickbooks", "--subject", "alice", "--json"],
+        vec!["simulate-failure", "quickbooks", "--subject", "alice", "--verbose"],
+        vec!["simulate-failure", "quickbooks", "--subject", "alice", "--json"],
+    ] {
         seen.extend_from_slice(
             out(&sidekey(&[arguments.as_slice(), &["--config", running.config()]].concat()).await).as_bytes(),
         );
@@ -112,6 +168,10 @@ async fn no_secret_is_anywhere_but_sealed_on_disk() {
         }
         let log = std::fs::read(&log_path).expect("there");
         assert!(log.len() > 5_000, "the log is at trace level: {}", log.len());
+        for path in ["/connect/{token}", "/callback/{provider}", "/{handle}/github/user"] {
+            let line = format!("\"path\":\"{path}\"");
+            assert!(memchr::memmem::find(&log, line.as_bytes()).is_some(), "{path} is in the access log");
+        }
         assert_eq!(leaks(&search, &secrets, &log), Vec::<String>::new(), "in the log");
         for entry in std::fs::read_dir(running.files.data()).expect("there") {
             let path = entry.expect("an entry").path();

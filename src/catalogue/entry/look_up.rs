@@ -37,6 +37,16 @@ pub struct Lookup {
     pub repeat: bool,
 }
 
+/// How the company's name is asked for, for people to see: at the default API, with the connection's first token.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompanyLookup {
+    /// The path there (GET), below the API's `base_path`; `{name}` stands for a captured value.
+    pub path: String,
+    /// The name in the reply, as JSON pointer.
+    pub name: String,
+}
+
 fn yes() -> bool {
     true
 }

@@ -7,11 +7,12 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::{Placeholder, Recipe, builtin, fill};
+use crate::base::sources::Sources;
 use crate::base::toml_document::{Document, Problem, join};
 use crate::base::toml_schema::{Completeness, check, did_you_mean, schema_of};
 
 /// All recipes by name: the bundled ones and the operator's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Recipes(BTreeMap<String, Recipe>);
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<Recipe>);
@@ -23,6 +24,11 @@ const OWN_VARIABLES: [&str; 6] =
 impl Recipes {
     /// The bundled recipes.
     pub fn bundled() -> Self {
+        static BUNDLED: LazyLock<Recipes> = LazyLock::new(Recipes::read_bundled);
+        BUNDLED.clone()
+    }
+
+    fn read_bundled() -> Self {
         let read = |(name, text): &(&str, &str)| {
             let file = PathBuf::from(format!("(bundled) {name}.toml"));
             let recipe = read(&file, text).expect("the bundled files are read by a test");
@@ -32,25 +38,26 @@ impl Recipes {
     }
 
     /// Adds the `*.toml` files of an operator's directory. One of a bundled name takes its place.
-    pub fn add_directory(&mut self, directory: &Path) -> Vec<Problem> {
-        let files = match std::fs::read_dir(directory) {
-            Ok(files) => files,
+    pub fn add_directory(&mut self, directory: &Path, sources: &Sources) -> Vec<Problem> {
+        let mut paths = match sources.list(directory) {
+            Ok(paths) => paths,
             Err(error) => return vec![unreadable(directory, "directory of recipes", &error)],
         };
-        let mut paths: Vec<PathBuf> = files.filter_map(Result::ok).map(|file| file.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-        paths.sort();
-        let mut problems = Vec::new();
-        for path in paths {
-            let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-            let text = std::fs::read_to_string(&path);
-            let text = text.map_err(|error| vec![unreadable(&path, "recipe", &error)]);
-            match text.and_then(|text| read(&path, &text)) {
-                Ok(recipe) => drop(self.0.insert(name.to_owned(), recipe)),
-                Err(found) => problems.extend(found),
+        paths.iter().flat_map(|path| self.add_file(path, sources)).collect()
+    }
+
+    /// Adds one file, under the name that it has without `.toml`.
+    pub fn add_file(&mut self, path: &Path, sources: &Sources) -> Vec<Problem> {
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let text = sources.read_to_string(path).map_err(|error| vec![unreadable(path, "recipe", &error)]);
+        match text.and_then(|text| read(path, &text)) {
+            Ok(recipe) => {
+                self.0.insert(name.to_owned(), recipe);
+                Vec::new()
             }
+            Err(problems) => problems,
         }
-        problems
     }
 
     /// The recipe of this name; the error says which there are.
@@ -215,10 +222,10 @@ mod tests {
         std::fs::write(home.path().join("github.toml"), GOOD).expect("written");
         std::fs::write(home.path().join("broken.toml"), "x = ").expect("written");
         let mut recipes = Recipes::bundled();
-        assert_eq!(recipes.add_directory(home.path()).len(), 1);
+        assert_eq!(recipes.add_directory(home.path(), &Sources::default()).len(), 1);
         assert_eq!(recipes.get("github").map(|recipe| recipe.package.as_str()), Ok("x"));
         assert!(recipes.get("githob").expect_err("unknown").contains("did you mean `github`?"));
-        assert!(!recipes.add_directory(&home.path().join("none")).is_empty());
+        assert!(!recipes.add_directory(&home.path().join("none"), &Sources::default()).is_empty());
     }
 
     /// Regenerated with `make schema`.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::CatalogueArgument;
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::sources::Sources;
 use crate::base::toml_document::Problem;
 use crate::catalogue::Catalogue;
 use crate::catalogue::lint::{Finding, Severity, lint};
@@ -25,9 +26,11 @@ pub struct Arguments {
 }
 
 /// What was found in one file.
-struct Report {
-    file: String,
-    findings: Vec<Finding>,
+pub struct Report {
+    /// The file.
+    pub file: String,
+    /// What there is to say about it.
+    pub findings: Vec<Finding>,
 }
 
 /// Says what is wrong, and fails if something is.
@@ -76,7 +79,7 @@ fn of_catalogue(argument: &CatalogueArgument, today: i64) -> Result<Vec<Report>,
 }
 
 /// The provider files that a path stands for.
-fn files_of(path: &Path) -> Result<Vec<PathBuf>, CliError> {
+pub fn files_of(path: &Path) -> Result<Vec<PathBuf>, CliError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -89,9 +92,9 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, CliError> {
 }
 
 /// Several files that belong together.
-fn of_files(files: &[PathBuf], today: i64) -> Vec<Report> {
+pub fn of_files(files: &[PathBuf], today: i64) -> Vec<Report> {
     let mut catalogue = Catalogue::bundled();
-    let problems: Vec<Vec<Problem>> = files.iter().map(|file| catalogue.add_file(file)).collect();
+    let problems: Vec<Vec<Problem>> = files.iter().map(|file| catalogue.add_file(file, &Sources::default())).collect();
     files.iter().for_each(|file| add_what_it_extends(&mut catalogue, file));
     files.iter().zip(problems).map(|(file, problems)| report(&catalogue, file, problems, today)).collect()
 }
@@ -106,7 +109,7 @@ fn add_what_it_extends(catalogue: &mut Catalogue, file: &Path) {
         if is_known || !neighbour.is_file() {
             return;
         }
-        catalogue.add_file(&neighbour);
+        catalogue.add_file(&neighbour, &Sources::default());
     }
 }
 

@@ -60,7 +60,10 @@ pub(super) async fn list(
     Query(query): Query<SitesQuery>,
 ) -> Result<Json<serde_json::Value>, Failure> {
     let key = ConnectionKey::new(query.subject, query.provider, query.label);
-    let sites = state.dance.sites(&key).await.map_err(|error| failure(&key, &error))?;
+    let sites = match state.dance.sites(&key).await {
+        Ok(sites) => sites,
+        Err(error) => return Err(failure(&state, &key, &error).await),
+    };
     let sites: Vec<_> = sites.into_iter().map(SiteAnswer::from).collect();
     Ok(Json(serde_json::json!({ "sites": sites })))
 }
@@ -71,14 +74,16 @@ pub(super) async fn choose(
     Json(request): Json<ChooseRequest>,
 ) -> Result<Json<SiteAnswer>, Failure> {
     let key = ConnectionKey::new(request.subject, request.provider, request.label);
-    let site = state.dance.choose(&key, &request.site).await.map_err(|error| failure(&key, &error))?;
-    Ok(Json(site.into()))
+    match state.dance.choose(&key, &request.site).await {
+        Ok(site) => Ok(Json(site.into())),
+        Err(error) => Err(failure(&state, &key, &error).await),
+    }
 }
 
-fn failure(key: &ConnectionKey, error: &ChoiceError) -> Failure {
+async fn failure(state: &AdminState, key: &ConnectionKey, error: &ChoiceError) -> Failure {
     let (slug, status, title, next) = match error {
         ChoiceError::NotConnected | ChoiceError::Token(TokenError::NotConnected) => {
-            return super::unknown_connection(key);
+            return super::unknown_connection(state, key).await;
         }
         ChoiceError::Store(error) => return error.clone().into(),
         ChoiceError::NothingToChoose => {

@@ -1,13 +1,17 @@
 //! How the connections stand, and whether the store is trusted.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 
-use super::{AdminState, Failure};
+use super::{Addresses, AdminState, ConfigurationStatus, Failure};
 use crate::base::clock::Timestamp;
 use crate::base::problem_details::ProblemDetails;
 use crate::catalogue::Provider;
+use crate::model::child_status::ChildStatus;
 use crate::model::connection::{Captured, ConnectionState, RefreshTrouble};
 use crate::model::names::{Label, ProviderName, Subject, TokenName};
 use crate::store::record::ConnectionRecord;
@@ -29,14 +33,31 @@ pub struct StatusQuery {
 pub struct Status {
     version: &'static str,
     public_url: String,
+    /// The server that answers; `null` where a command answers itself, without one.
+    server: Option<ServerStatus>,
     /// Why nothing is refreshed just now, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     held_back: Option<String>,
+    /// What the settings were read from, where a server runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<Arc<ConfigurationStatus>>,
     connections: Vec<ConnectionStatus>,
+    /// The child processes of MCP servers that speak stdio.
+    children: Vec<ChildStatus>,
+}
+
+/// The server that answers.
+#[derive(Serialize)]
+struct ServerStatus {
+    /// Whether it is ready for traffic, as `/readyz` says.
+    ready: bool,
+    /// What is not well, by part.
+    troubles: BTreeMap<&'static str, String>,
+    listens: Addresses,
 }
 
 #[derive(Serialize)]
-struct ConnectionStatus {
+pub(super) struct ConnectionStatus {
     subject: Subject,
     provider: ProviderName,
     label: Label,
@@ -83,11 +104,13 @@ impl From<RefreshTrouble> for TroubleStatus {
 }
 
 impl ConnectionStatus {
-    fn of(record: ConnectionRecord, sealer: &Sealer, provider: Option<&Provider>) -> Self {
+    pub(super) fn of(record: ConnectionRecord, sealer: &Sealer, provider: Option<&Provider>) -> Self {
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
         // Its key was given up: it cannot be used, whatever its record says.
         let lost_key = record.access_token.key_id().filter(|id| !sealer.knows(*id));
-        let lost = lost_key.map(|id| format!("sealed with key {id}, which is gone; connect again"));
+        let lost = lost_key.map(|id| {
+            format!("sealed with key {id}, which is not in store.keys; put it back, or connect again if it is gone")
+        });
         Self {
             state: if lost.is_some() { "unreadable" } else { record.state.word() },
             reason: match record.state {
@@ -121,6 +144,8 @@ pub(super) async fn status(
     State(state): State<AdminState>,
     Query(query): Query<StatusQuery>,
 ) -> Result<Json<Status>, Failure> {
+    let mut children = state.children.as_ref().map(|children| children()).unwrap_or_default();
+    children.retain(|child| query.subject.as_ref().is_none_or(|subject| child.subject == *subject));
     let records = state.store.connections(query.subject).await?;
     let is_meant = |record: &ConnectionRecord| query.label.as_ref().is_none_or(|label| record.key.label == *label);
     let of = |record: ConnectionRecord| {
@@ -130,8 +155,14 @@ pub(super) async fn status(
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         public_url: state.public_url.origin(),
+        server: state.listens.clone().map(|listens| {
+            let troubles = state.health.troubles();
+            ServerStatus { ready: troubles.is_empty(), troubles, listens }
+        }),
         held_back: state.vault.held_back(),
+        configuration: state.reloads.as_ref().map(|reloads| reloads.status()),
         connections: records.into_iter().filter(is_meant).map(of).collect(),
+        children,
     }))
 }
 

@@ -258,9 +258,14 @@ async fn assertions_are_used_once(store: &impl IssuerStore) {
 }
 
 async fn sessions_at_servers_are_remembered(store: &impl IssuerStore) {
-    let (server, subject) = ("notes".parse().expect("a name"), "alice".parse().expect("a subject"));
-    store.put_mcp_session(server, [1; 32], subject, NOW).await.expect("kept");
+    let server = "notes".parse::<crate::model::names::ServerName>().expect("a name");
+    let subject = "alice".parse().expect("a subject");
+    store.put_mcp_session(server.clone(), [1; 32], subject, NOW).await.expect("kept");
     let sessions = store.mcp_sessions().await.expect("asked");
     assert_eq!(sessions.len(), 1);
     assert_eq!((sessions[0].0.as_str(), sessions[0].1, sessions[0].2.as_str()), ("notes", [1; 32], "alice"));
+    store.forget_mcp_session(server.clone(), [2; 32]).await.expect("nothing to forget");
+    assert_eq!(store.mcp_sessions().await.expect("asked").len(), 1);
+    store.forget_mcp_session(server, [1; 32]).await.expect("forgotten");
+    assert!(store.mcp_sessions().await.expect("asked").is_empty());
 }

@@ -120,6 +120,27 @@ pub fn of_subject(db: &Connection, subject: Option<&Subject>) -> rusqlite::Resul
     .and_then(readable)
 }
 
+pub fn after(
+    db: &Connection,
+    after: Option<&ConnectionKey>,
+    prefix: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<ConnectionRecord>> {
+    // Subjects are ASCII, and none of their characters comes after this one.
+    let end = format!("{prefix}\u{7f}");
+    let (subject, provider, label) = match after {
+        Some(ConnectionKey { subject, provider, label, .. }) => (subject.as_str(), provider.as_str(), label.as_str()),
+        None => ("", "", ""),
+    };
+    db.prepare_cached(
+        "SELECT * FROM connections
+         WHERE deleted_at IS NULL AND token = '' AND subject >= ?1 AND subject < ?2 AND (subject, provider, label) > (?3, ?4, ?5)
+         ORDER BY subject, provider, label LIMIT ?6",
+    )?
+    .query_map(params![prefix, end, subject, provider, label, i64::try_from(limit).unwrap_or(i64::MAX)], record)
+    .and_then(readable)
+}
+
 pub fn count(db: &Connection) -> rusqlite::Result<Vec<(String, String, i64)>> {
     let sql = "SELECT provider, state, count(*) FROM connections
                WHERE deleted_at IS NULL AND token = '' GROUP BY provider, state";

@@ -17,8 +17,17 @@ use crate::store::seal::Sealed;
 pub fn put_link(db: &Connection, digest: &Digest, link: &ConnectLink) -> rusqlite::Result<()> {
     let ConnectionKey { subject, provider, label, .. } = &link.key;
     db.execute(
-        "INSERT INTO connect_links (digest, subject, provider, label, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![digest.as_slice(), subject.as_str(), provider.as_str(), label.as_str(), link.expires_at.as_millis()],
+        "INSERT INTO connect_links (digest, subject, provider, label, expires_at, continuation, apis)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            digest.as_slice(),
+            subject.as_str(),
+            provider.as_str(),
+            label.as_str(),
+            link.expires_at.as_millis(),
+            json(&link.continuation),
+            link.apis.as_ref().map(json)
+        ],
     )?;
     Ok(())
 }
@@ -27,7 +36,14 @@ pub fn link(db: &Connection, digest: &Digest, now: Timestamp) -> rusqlite::Resul
     db.query_row(
         "SELECT * FROM connect_links WHERE digest = ?1 AND used_at IS NULL AND expires_at > ?2",
         params![digest.as_slice(), now.as_millis()],
-        |row| Ok(ConnectLink { key: key(row)?, expires_at: expires_at(row)? }),
+        |row| {
+            Ok(ConnectLink {
+                key: key(row)?,
+                continuation: from_json(row, "continuation")?.unwrap_or(Continuation::Done),
+                apis: from_json(row, "apis")?,
+                expires_at: expires_at(row)?,
+            })
+        },
     )
     .optional()
 }

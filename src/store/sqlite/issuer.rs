@@ -402,6 +402,11 @@ pub fn put_mcp_session(
     .map(|_| ())
 }
 
+pub fn forget_mcp_session(db: &Connection, server: &ServerName, digest: &Digest) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM mcp_sessions WHERE server = ?1 AND digest = ?2";
+    db.execute(sql, params![server.as_str(), digest.as_slice()]).map(|_| ())
+}
+
 pub fn mcp_sessions(db: &Connection) -> rusqlite::Result<Vec<(ServerName, Digest, Subject)>> {
     let mut statement = db.prepare("SELECT * FROM mcp_sessions")?;
     let sessions =

@@ -157,6 +157,10 @@ impl IssuerStore for SqliteStore {
         self.run(move |db| issuer::put_mcp_session(db, &server, &digest, &subject, now)).await
     }
 
+    async fn forget_mcp_session(&self, server: ServerName, digest: Digest) -> Result<(), StoreError> {
+        self.run(move |db| issuer::forget_mcp_session(db, &server, &digest)).await
+    }
+
     async fn mcp_sessions(&self) -> Result<Vec<(ServerName, Digest, Subject)>, StoreError> {
         self.run(move |db| issuer::mcp_sessions(db)).await
     }

@@ -22,14 +22,20 @@ type Owed = Box<dyn Fn(&mut Connection) -> rusqlite::Result<()> + Send>;
 
 /// The one owner of the database.
 pub struct Keeper {
+    /// Absent for one that is in memory alone, which no disk can fail.
+    place: Option<Place>,
+    connection: Connection,
+    trust: Trust,
+    /// By connection.
+    owed: BTreeMap<String, Owed>,
+}
+
+/// Where the database is.
+struct Place {
     path: PathBuf,
     /// The file's device and number: another file at the same place is not ours.
     identity: (u64, u64),
-    connection: Connection,
-    trust: Trust,
     reserve: Reserve,
-    /// By connection.
-    owed: BTreeMap<String, Owed>,
 }
 
 enum Trust {
@@ -52,7 +58,8 @@ impl Keeper {
             reserve.release().map_err(unusable)?;
             schema::open(&path).map_err(|_| error)
         })?;
-        let mut keeper = Self { path, identity, connection, trust: Trust::Full, reserve, owed: BTreeMap::new() };
+        let place = Some(Place { path, identity, reserve });
+        let mut keeper = Self { place, connection, trust: Trust::Full, owed: BTreeMap::new() };
         // What a process before this one wrote may not have reached the disk.
         if let Err(error) = schema::fold_in(&keeper.connection) {
             let error = keeper.failed(&error);
@@ -62,6 +69,12 @@ impl Keeper {
             warn!(operation = "store", %error, "nothing is refreshed for now");
         }
         Ok(keeper)
+    }
+
+    /// A database that is gone with its keeper.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let connection = schema::open_in_memory()?;
+        Ok(Self { place: None, connection, trust: Trust::Full, owed: BTreeMap::new() })
     }
 
     /// Runs an operation.
@@ -82,12 +95,12 @@ impl Keeper {
         match self.run(&mut operation) {
             Err(StoreError::Failed(why)) => {
                 warn!(operation = "store", why, "written with the space that was set aside");
-                if let Err(error) = self.reserve.release() {
+                if let Some(Err(error)) = self.place.as_mut().map(|place| place.reserve.release()) {
                     error!(operation = "store", %error, "the space that was set aside cannot be used");
                 }
                 let again = self.run(operation);
                 // Before somebody else takes what is left. What is missing is found out by whoever needs it.
-                let _ = self.reserve.fill();
+                let _ = self.place.as_mut().map(|place| place.reserve.fill());
                 again
             }
             done => done,
@@ -101,14 +114,14 @@ impl Keeper {
         if !self.owed.is_empty() {
             return Err(StoreError::Failed("the outcome of an earlier refresh cannot be written".to_owned()));
         }
-        let found = identity(&self.path).ok();
-        if found != Some(self.identity) {
+        let Some(place) = &mut self.place else { return Ok(()) };
+        if !place.is_ours() {
             return Err(StoreError::Failed(format!(
                 "{} was removed or replaced while it was in use; put it back, or stop Sidekey, restore a backup, start it",
-                self.path.display()
+                place.path.display()
             )));
         }
-        self.reserve.fill().map_err(|error| {
+        place.reserve.fill().map_err(|error| {
             StoreError::Failed(format!("no space can be set aside for refreshed tokens: {error}; free some disk space"))
         })
     }
@@ -146,16 +159,18 @@ impl Keeper {
             Trust::Damaged(what) => return Err(StoreError::Failed(what.clone())),
             Trust::Lost => {}
         }
-        if identity(&self.path).ok() != Some(self.identity) {
-            return Err(StoreError::Failed(format!("{} was removed or replaced", self.path.display())));
+        // What is in memory alone cannot be opened again.
+        let Some(place) = &self.place else { return Err(StoreError::Failed("its memory has failed".to_owned())) };
+        if !place.is_ours() {
+            return Err(StoreError::Failed(format!("{} was removed or replaced", place.path.display())));
         }
         let failed = |error: rusqlite::Error| StoreError::Failed(format!("it cannot be written to: {error}"));
-        let connection = schema::open(&self.path).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let connection = schema::open(&place.path).map_err(|error| StoreError::Failed(error.to_string()))?;
         schema::fold_in(&connection).map_err(failed)?;
         if let Some(damage) = schema::damage(&connection).map_err(failed)? {
             let what = format!(
                 "{} is damaged since an input or output error ({damage}); stop Sidekey, restore a backup, start it",
-                self.path.display()
+                place.path.display()
             );
             error!(operation = "store", what);
             self.trust = Trust::Damaged(what.clone());
@@ -181,6 +196,12 @@ impl Keeper {
             }
             error => StoreError::Failed(error.to_string()),
         }
+    }
+}
+
+impl Place {
+    fn is_ours(&self) -> bool {
+        identity(&self.path).ok() == Some(self.identity)
     }
 }
 

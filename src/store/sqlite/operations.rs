@@ -1,10 +1,13 @@
 //! [`Store`] on the store's thread: each method hands over the work that the module of its table does.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 
 use super::{SqliteStore, alternates, connections, flows, guard, handles, repair, revocations, schema, sealed};
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
+use crate::base::files;
 use crate::model::connection::ConnectionKey;
 use crate::model::flow::{ConnectLink, FlowId};
 use crate::model::handle::HandleRecord;
@@ -84,6 +87,15 @@ impl Store for SqliteStore {
 
     async fn connections(&self, subject: Option<Subject>) -> Result<Vec<ConnectionRecord>, StoreError> {
         self.run(move |db| connections::of_subject(db, subject.as_ref())).await
+    }
+
+    async fn connections_after(
+        &self,
+        after: Option<ConnectionKey>,
+        prefix: String,
+        limit: usize,
+    ) -> Result<Vec<ConnectionRecord>, StoreError> {
+        self.run(move |db| connections::after(db, after.as_ref(), &prefix, limit)).await
     }
 
     async fn count_connections(&self) -> Result<Vec<(String, String, i64)>, StoreError> {
@@ -219,6 +231,20 @@ impl Store for SqliteStore {
             handles::sweep(db, now)
         })
         .await
+    }
+
+    async fn snapshot(&self, into: PathBuf) -> Result<(), StoreError> {
+        let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", into.display()));
+        files::create_private(&into, b"").map_err(failed)?;
+        let Some(file) = self.file.clone() else {
+            return self.run(move |db| schema::copy_to(db, &into)).await;
+        };
+        // On a connection of its own: the store's thread does not wait for it, and nobody waits for that thread.
+        let copied = tokio::task::spawn_blocking(move || {
+            schema::open_to_read(&file).and_then(|connection| schema::copy_to(&connection, &into))
+        });
+        let copied = copied.await.map_err(|error| StoreError::Failed(error.to_string()))?;
+        copied.map_err(|error| StoreError::Failed(format!("it cannot be copied: {error}")))
     }
 
     async fn health(&self) -> Result<(), StoreError> {

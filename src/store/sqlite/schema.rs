@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::store::StoreError;
 
 /// One step each; never changed once released, only added to. The position of a step is the schema version after it.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_connections.sql"),
     include_str!("migrations/0002_issuer.sql"),
     include_str!("migrations/0003_revocations.sql"),
@@ -15,20 +15,48 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0005_tunnels.sql"),
     include_str!("migrations/0006_scopes.sql"),
     include_str!("migrations/0007_accounts.sql"),
+    include_str!("migrations/0008_partner_links.sql"),
 ];
 
 /// Opens the file, which must be there: write-ahead log, every commit synced to disk, foreign keys checked.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
     let unusable = |error: rusqlite::Error| StoreError::Unusable(format!("{}: {error}", path.display()));
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
+    let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(unusable)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
+    prepare(connection, path)
+}
+
+/// The same, of a database that is gone with its connection.
+pub fn open_in_memory() -> Result<Connection, StoreError> {
+    let connection = Connection::open_in_memory().map_err(|error| StoreError::Unusable(error.to_string()))?;
+    prepare(connection, Path::new(":memory:"))
+}
+
+fn prepare(mut connection: Connection, path: &Path) -> Result<Connection, StoreError> {
+    let unusable = |error: rusqlite::Error| StoreError::Unusable(format!("{}: {error}", path.display()));
     connection.pragma_update(None, "foreign_keys", true).map_err(unusable)?;
     connection.pragma_update(None, "secure_delete", true).map_err(unusable)?;
     // Temporary results may hold what the tables hold: never in a file elsewhere.
     connection.pragma_update(None, "temp_store", "MEMORY").map_err(unusable)?;
     migrate(&mut connection, path).map(|()| connection)
+}
+
+/// The version of the schema that this Sidekey writes.
+pub const VERSION: usize = MIGRATIONS.len();
+
+/// Writes everything, as it is at one moment, to a file that is empty or missing.
+pub fn copy_to(connection: &Connection, into: &Path) -> rusqlite::Result<()> {
+    connection.execute("VACUUM INTO ?1", [into.to_string_lossy()]).map(|_| ())
+}
+
+/// Opens the file beside whoever owns it, to read from it: the owner goes on writing meanwhile.
+pub fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
