@@ -142,14 +142,17 @@ def sidekey_at_simulator(simulator: Simulator, start_sidekey: StartSidekey) -> S
 
 @pytest.fixture
 def sidekey_at_companies(simulator: Simulator, start_sidekey: StartSidekey) -> StartSidekey:
-    """Starts a Sidekey with bundled entries as they are, to which alice is connected: `(*providers, apis={}, resolve={})`.
+    """Starts a Sidekey with bundled entries as they are, to which alice is connected: `(*providers, apis={}, resolve={}, front={})`.
 
     The simulator is behind the real names of all companies; `resolve` has some lead elsewhere. `apis` are those enabled at
-    a provider, where that is more than its default one.
+    a provider, where that is more than its default one. With a `front`, tables of MCP servers, users connect there.
     """
 
     def start(
-        *providers: str, apis: dict[str, list[str]] | None = None, resolve: dict[str, str] | None = None
+        *providers: str,
+        apis: dict[str, list[str]] | None = None,
+        resolve: dict[str, str] | None = None,
+        front: Tables | None = None,
     ) -> Sidekey:
         registrations = [
             Registration(
@@ -167,8 +170,8 @@ def sidekey_at_companies(simulator: Simulator, start_sidekey: StartSidekey) -> S
             "egress.resolve": {**dict.fromkeys(hosts.names, hosts.address), **(resolve or {})},
         }
         files = {"companies.pem": hosts.ca.read_text()}
-        sidekey = start_sidekey(registrations, simulator.secrets, tables=tables, files=files)
-        for provider in providers:
+        sidekey = start_sidekey(registrations, simulator.secrets, tables=merged(tables, front or {}), files=files)
+        for provider in () if front else providers:
             sidekey.connect(provider, "alice", simulator.person("alice"))
         return sidekey
 
@@ -221,13 +224,20 @@ def start_notion_front(sidekey_at_simulator: StartSidekey) -> StartSidekey:
 
 @pytest.fixture
 def start_client() -> Iterator[StartClient]:
-    """Starts an official client of a user: `(make, sidekey, user, identity=Identity())`. It is not connected yet."""
+    """Starts an official client of a user: `(make, sidekey, user, identity=Identity(), path="/notion/mcp")`.
+
+    It is not connected yet.
+    """
     started: list[tuple[SdkClient, Sidekey, User]] = []
 
     def start(
-        make: Callable[[Setup], SdkClient], sidekey: Sidekey, user: User, identity: Identity | None = None
+        make: Callable[[Setup], SdkClient],
+        sidekey: Sidekey,
+        user: User,
+        identity: Identity | None = None,
+        path: str = "/notion/mcp",
     ) -> SdkClient:
-        server_url = f"{sidekey.addresses.public_url}/notion/mcp"
+        server_url = f"{sidekey.addresses.public_url}{path}"
         client = make(Setup(server_url, REDIRECT_URI, identity or Identity(), user.visit))
         started.append((client, sidekey, user))
         return client

@@ -85,8 +85,11 @@ class Sidekey:
         fixed_subject: str | None = None,
         tables: Tables | None = None,
         files: dict[str, str] | None = None,
+        launcher: Sequence[str] = (),
     ):
         self.directory = directory
+        # What starts the server, where something is to be between.
+        self.launcher = launcher
         self.addresses = addresses
         self.config = directory / "sidekey.toml"
         self.environment = {
@@ -105,7 +108,7 @@ class Sidekey:
         self.config.write_text(toml(merged(configuration(addresses, registrations, fixed_subject), tables or {})))
 
     def start(self) -> None:
-        command = [binary(), "serve", "--config", str(self.config)]
+        command = [*self.launcher, binary(), "serve", "--config", str(self.config)]
         self.program = Program(command, self.directory / "sidekey.log", self.environment)
         wait_until(self._is_ready, "Sidekey is ready")
 

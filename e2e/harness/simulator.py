@@ -29,6 +29,9 @@ SIGN_IN_PAGES = {
     "https://accounts.spotify.com/authorize": "/spotify/authorize",
     "https://todoist.com/oauth/authorize": "/todoist/authorize",
     "https://appcenter.intuit.com/connect/oauth2": "/quickbooks/authorize",
+    "https://auth.atlassian.com/authorize": "/atlassian/authorize",
+    "https://www.figma.com/oauth": "/figma/authorize",
+    "https://zoom.us/oauth/authorize": "/zoom/authorize",
 }
 
 

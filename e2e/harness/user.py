@@ -11,9 +11,9 @@ REDIRECT_URI = "http://127.0.0.1:21987/oauth/callback"
 class User:
     """Signed in at the simulated provider under `name`."""
 
-    def __init__(self, name: str, simulator_url: str):
+    def __init__(self, name: str, simulator_url: str, person: Person | None = None):
         self.name = name
-        self.browser = Browser(Person(user=name, simulator_url=simulator_url))
+        self.browser = Browser(person or Person(user=name, simulator_url=simulator_url))
         # What their clients were told by way of the browser, one for each visit.
         self.callbacks: list[str] = []
 
