@@ -61,5 +61,5 @@ fmt: ## Format the code
 
 clean: ## Remove everything that was built or installed here
 	$(CARGO) clean
-	rm -rf benches/.venv e2e/.venv e2e/.venv-v1 e2e/.venv-clients e2e/.venv-uv e2e/.built e2e/.recipes
-	rm -rf e2e/node_modules e2e/unmodified/node_modules
+	rm -rf benches/.venv e2e/.venv e2e/.venv-v1 e2e/.venv-clients e2e/.venv-api e2e/.venv-uv e2e/.built e2e/.recipes
+	rm -rf e2e/node_modules e2e/unmodified/node_modules e2e/manifests/node_modules
