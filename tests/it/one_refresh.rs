@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 
 use crate::client::http;
 use crate::process::certificates;
-use crate::world::{Files, Setup, World, now};
+use crate::world::{Files, Setup, World, eventually, now};
 
 /// Calls that change a file.
 pub const WRITING: [&str; 8] =
@@ -83,6 +83,8 @@ impl Bed {
         }
         let World { simulator, files, sidekey, .. } = world;
         sidekey.stop().await;
+        // The last task that was aborted closes it: files that are copied must not vanish meanwhile.
+        eventually("nobody owns the store", async || is_free(files.home.path())).await;
         Self { simulator, files }
     }
 
@@ -99,8 +101,9 @@ impl Bed {
         Case { home, key, program, arguments }
     }
 
-    /// Looks into the store, with this process as its owner.
+    /// Looks into the store, with this process as its owner, once the provider is done with all that it was sent.
     pub async fn look(&self, case: &Case) -> Found {
+        self.simulator.settled().await.expect("it can be reached");
         let store = SqliteStore::open(&case.home.path().join("data")).expect("the store opens");
         let record = store.connection(case.key.clone()).await.expect("it can be read").expect("it is there");
         let sealer = Sealer::new(self.files.settings().keys, Arc::new(SystemRandom));
@@ -184,8 +187,7 @@ impl Case {
 
     /// Whether no program owns the store.
     pub fn is_free(&self) -> bool {
-        let lock = std::fs::File::open(self.home.path().join("data/sidekey.lock")).expect("there");
-        lock.try_lock().is_ok()
+        is_free(self.home.path())
     }
 
     /// What strace wrote.
@@ -200,6 +202,11 @@ impl Case {
         command.current_dir(self.home.path()).kill_on_drop(true).stdin(Stdio::null());
         command
     }
+}
+
+fn is_free(home: &Path) -> bool {
+    let lock = std::fs::File::open(home.join("data/sidekey.lock")).expect("there");
+    lock.try_lock().is_ok()
 }
 
 fn subject(number: usize) -> String {

@@ -82,7 +82,12 @@ impl Server {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(self.clone().connection(stream));
+                        let connected = self.shared.connected();
+                        let connection = self.clone().connection(stream);
+                        connections.spawn(async move {
+                            connection.await;
+                            drop(connected);
+                        });
                     }
                     // Out of file descriptors, most likely: some will be free again soon.
                     Err(_) => clock::sleep(Duration::from_millis(20)).await,

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::calls::ApiCall;
+use crate::clock::sleep;
 use crate::control;
 use crate::faults::Fault;
 use crate::hosts::Authority;
@@ -164,6 +167,22 @@ impl Simulator {
     /// if the client that sent them is gone.
     pub fn undecided_token_requests(&self) -> usize {
         self.shared.undecided_count()
+    }
+
+    /// Waits until all that was sent here by clients that are gone has come to its end: a client that was killed may have
+    /// left a request behind that was not even read yet. Does not return while somebody keeps a connection open.
+    ///
+    /// # Errors
+    /// When it cannot be reached anymore.
+    pub async fn settled(&self) -> io::Result<()> {
+        // Connections are accepted in the order in which they were made: once this one was, so were all before it.
+        let mut last = TcpStream::connect(self.address).await?;
+        last.shutdown().await?;
+        last.read_to_end(&mut Vec::new()).await?;
+        while self.shared.connection_count() > 0 || self.undecided_token_requests() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     /// How often what happened at one profile.

@@ -25,6 +25,17 @@ pub(crate) struct Shared {
     undecided: AtomicUsize,
     /// The most there ever were.
     most_undecided: AtomicUsize,
+    /// Connections that were accepted and have not ended.
+    connections: AtomicUsize,
+}
+
+/// A connection from when it was accepted to its end.
+pub(crate) struct Connected(Arc<Shared>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A token request from when it was read until it has taken effect or cannot anymore.
@@ -104,7 +115,19 @@ impl Shared {
             keys: Keys::new(),
             undecided: AtomicUsize::new(0),
             most_undecided: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
         })
+    }
+
+    /// Counts a connection for as long as the value lives.
+    pub(crate) fn connected(self: &Arc<Shared>) -> Connected {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        Connected(Arc::clone(self))
+    }
+
+    /// How many connections there are.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Counts a token request as undecided for as long as the value lives.

@@ -135,6 +135,17 @@ async fn a_provider_commits_although_the_client_left() {
 }
 
 #[tokio::test]
+async fn what_clients_left_behind_can_be_waited_for() {
+    let user = User::of("generic").await;
+    let held = user.connect().await;
+    user.simulator.add_fault(Fault::new("generic", Endpoint::Token, FaultKind::DelayBeforeCommit { ms: 300 }));
+    let at_once = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(at_once, user.refresh(&held.refresh)).await.is_err());
+    user.simulator.settled().await.unwrap();
+    assert_eq!(refreshes(&user), (1, 1));
+}
+
+#[tokio::test]
 async fn drip_takes_its_time() {
     let before = Instant::now();
     let (_, _, answer) = refresh_with(FaultKind::Drip { bytes_per_second: 400 }).await;
