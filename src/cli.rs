@@ -76,7 +76,7 @@ enum Command {
     /// Say everything that is wrong with a configuration.
     Check(check::Arguments),
     /// Look at everything that Sidekey needs: configuration, store, keys, the hosts of the providers, the clock.
-    Doctor(doctor::Arguments),
+    Doctor(CommonArguments),
     /// Write a working configuration and a key.
     Init(init::Arguments),
     /// Keys that seal what is stored, and keys that sign access tokens.
@@ -121,7 +121,7 @@ enum Command {
     /// Show what was done: one line for every OAuth operation.
     Audit(audit::Arguments),
     /// Have the running server read its configuration again, and say what changed or what is wrong.
-    Reload(reload::Arguments),
+    Reload(CommonArguments),
     /// What the configuration says, and what a reload would change.
     #[command(subcommand)]
     Config(config::Command),
@@ -148,6 +148,23 @@ pub struct ConfigArgument {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "sidekey.toml", env = "SIDEKEY_CONFIG")]
     config: PathBuf,
+}
+
+/// What nearly every command is told: how to answer, and where the configuration is.
+#[derive(Args)]
+pub struct CommonArguments {
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+impl CommonArguments {
+    /// The configuration file.
+    fn file(&self) -> &Path {
+        &self.config.config
+    }
 }
 
 /// Why a command did not do its work.

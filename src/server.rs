@@ -1,8 +1,12 @@
 //! One running Sidekey: everything put together, its listeners, its start and its end.
 
+mod applications;
 mod compose;
+mod environment;
 mod file_work;
 mod listeners;
+mod liveness;
+mod network;
 mod reload;
 mod signals;
 mod stage;
@@ -21,9 +25,11 @@ use crate::config::Settings;
 use crate::portal::admin::Reloads;
 use crate::telemetry::health::Part;
 
-pub use compose::{DOCUMENT_LIMITS, Environment, Variables, World};
+pub use compose::World;
+pub use environment::{Environment, Variables};
 use file_work::FileWork;
 use listeners::Listeners;
+pub use network::DOCUMENT_LIMITS;
 use reload::Reloader;
 use stage::Stage;
 

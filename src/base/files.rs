@@ -8,9 +8,9 @@ use std::path::Path;
 /// Creates `path` (0700) where it is missing, and refuses one that others may enter or that somebody else owns.
 pub fn private_directory(path: &Path) -> io::Result<()> {
     if !path.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| about(path, &error))?;
     }
-    let metadata = fs::metadata(path)?;
+    let metadata = fs::metadata(path).map_err(|error| about(path, &error))?;
     if !metadata.is_dir() {
         return Err(refused(path, "is not a directory", "name a directory"));
     }
@@ -19,7 +19,7 @@ pub fn private_directory(path: &Path) -> io::Result<()> {
 
 /// Refuses a file of ours that others may read, that somebody else owns, or that is a symbolic link.
 pub fn private_file(path: &Path) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
+    let metadata = fs::symlink_metadata(path).map_err(|error| about(path, &error))?;
     if !metadata.is_file() {
         return Err(refused(path, "is not a regular file", "remove it"));
     }
@@ -74,7 +74,7 @@ pub fn append_private(path: &Path) -> io::Result<File> {
 fn open_ours(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Never through a symbolic link: it could lead anywhere.
     let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let file = options.mode(0o600).custom_flags(no_follow).open(path)?;
+    let file = options.mode(0o600).custom_flags(no_follow).open(path).map_err(|error| about(path, &error))?;
     private_file(path)?;
     Ok(file)
 }
@@ -143,6 +143,11 @@ pub fn text(content: Vec<u8>) -> io::Result<String> {
     String::from_utf8(content).map_err(odd)
 }
 
+/// What the operating system says, with the file that it is about.
+fn about(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 fn refused(path: &Path, what: &str, remedy: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, format!("{} {what}; to mend it: {remedy}", path.display()))
 }
@@ -174,6 +179,21 @@ mod tests {
         );
         chmod(&directory, 0o755);
         assert!(private_directory(&directory).expect_err("lax").to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_named() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (file, below) = (home.path().join("f"), home.path().join("f/b"));
+        create_private(&file, b"x").expect("made");
+        let named = |error: io::Error, path: &Path| {
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("{}: ", path.display())), "{text}");
+        };
+        named(private_directory(&below).expect_err("a file is above it"), &below);
+        named(private_file(&below).expect_err("a file is above it"), &below);
+        named(open_private(&below).expect_err("a file is above it"), &below);
+        named(append_private(home.path()).expect_err("a directory"), home.path());
     }
 
     #[test]

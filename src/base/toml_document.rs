@@ -27,6 +27,13 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+impl Problem {
+    /// One of a file as a whole.
+    pub fn of_file(file: &Path, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: 0, column: 0, key: String::new(), message: message.into(), hint: None }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.file.display())?;

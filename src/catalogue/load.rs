@@ -75,12 +75,12 @@ impl Catalogue {
     /// Adds the `*.toml` files of an operator's directory. One of a bundled name replaces that entry, or changes it if
     /// it says `extends` with the same name.
     pub fn add_directory(&mut self, directory: &Path, sources: &Sources) -> Vec<Problem> {
-        let whole = |message: String| {
-            vec![Problem { file: directory.into(), line: 0, column: 0, key: String::new(), message, hint: None }]
-        };
         let mut paths = match sources.list(directory) {
             Ok(paths) => paths,
-            Err(error) => return whole(format!("cannot read this directory of provider files: {error}")),
+            Err(error) => {
+                let message = format!("cannot read this directory of provider files: {error}");
+                return vec![Problem::of_file(directory, message)];
+            }
         };
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         paths.iter().flat_map(|path| self.add_file(path, sources)).collect()
@@ -91,17 +91,7 @@ impl Catalogue {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let text = match sources.read_to_string(path) {
             Ok(text) => text,
-            Err(error) => {
-                let message = format!("cannot read this provider file: {error}");
-                return vec![Problem {
-                    file: path.into(),
-                    line: 0,
-                    column: 0,
-                    key: String::new(),
-                    message,
-                    hint: None,
-                }];
-            }
+            Err(error) => return vec![Problem::of_file(path, format!("cannot read this provider file: {error}"))],
         };
         match Document::parse(path, &text) {
             Ok(document) => {

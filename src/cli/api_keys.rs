@@ -1,9 +1,9 @@
 //! `sidekey api-keys`
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use http::Method;
 
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 use crate::base::digest::sha256;
 use crate::base::random::SystemRandom;
 use crate::model::api_key::hash_text;
@@ -20,17 +20,7 @@ pub enum Command {
         json: bool,
     },
     /// Show all keys, without the keys themselves, and when they were last used.
-    List(ListArguments),
-}
-
-/// Arguments of `api-keys list`.
-#[derive(Args)]
-pub struct ListArguments {
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    config: ConfigArgument,
+    List(CommonArguments),
 }
 
 /// Runs `api-keys ...`.
@@ -51,7 +41,7 @@ pub fn run(command: &Command) -> Result<(), CliError> {
     }
 }
 
-fn list(arguments: &ListArguments) -> Result<(), CliError> {
+fn list(arguments: &CommonArguments) -> Result<(), CliError> {
     let answer = admin_client::ask(&arguments.config.config, Method::GET, "/v1/api-keys", None::<&()>)?;
     if arguments.json {
         say(&answer.to_string());

@@ -1,11 +1,11 @@
 //! `sidekey audit`
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use clap::Args;
 
-use super::output::{Tone, now};
+use super::output::{Tone, now, remark};
 use super::{CliError, ConfigArgument, say};
 use crate::base::clock::{Clock, SystemClock};
 use crate::config;
@@ -67,10 +67,13 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let show = |record: &Record| say(&if arguments.json { json(record) } else { line(record) });
     let mut follower = Follower::new(&directory);
     let mut last = VecDeque::new();
+    let (mut operations, mut is_any_wanted) = (BTreeSet::new(), false);
     let mut first_look = |record: Record| {
         if !is_wanted(&record) {
+            operations.insert(record.operation);
             return;
         }
+        is_any_wanted = true;
         match arguments.last {
             None => show(&record),
             Some(count) => {
@@ -84,6 +87,9 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     follower.read(&mut first_look).map_err(failed)?;
     last.iter().for_each(show);
     if !arguments.follow {
+        if !is_any_wanted && !arguments.json {
+            remark(&nothing(&operations));
+        }
         return Ok(());
     }
     super::runtime(1)?.block_on(async {
@@ -97,6 +103,15 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
             follower.read(&mut shown).map_err(failed)?;
         }
     })
+}
+
+/// What is said where there is nothing to show: a word may have been misspelt.
+fn nothing(operations: &BTreeSet<String>) -> String {
+    if operations.is_empty() {
+        return "nothing was done yet".to_owned();
+    }
+    let operations = Vec::from_iter(operations.iter().map(String::as_str)).join(", ");
+    format!("no record is like that; those that there are tell of: {operations}")
 }
 
 /// A moment as records have it.

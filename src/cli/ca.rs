@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, ConfigArgument, admin_client, say};
 use crate::authority::bundle;
 use crate::portal::admin::CaAnswer;
 
@@ -17,7 +17,7 @@ pub enum Command {
     /// Write the certificates that clients must trust.
     Export(ExportArguments),
     /// Show which authorities there are, and what they may stand for.
-    Show(ShowArguments),
+    Show(CommonArguments),
 }
 
 /// Arguments of `ca export`.
@@ -45,16 +45,6 @@ enum Format {
     Pkcs12,
     /// The newest one alone, in binary.
     Der,
-}
-
-/// Arguments of `ca show`.
-#[derive(Args)]
-pub struct ShowArguments {
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    config: ConfigArgument,
 }
 
 /// Runs `ca ...`.
@@ -109,7 +99,7 @@ fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&new, path)
 }
 
-fn show(arguments: &ShowArguments) -> Result<(), CliError> {
+fn show(arguments: &CommonArguments) -> Result<(), CliError> {
     let (json, answer) = ask(&arguments.config)?;
     if arguments.json {
         say(&json);

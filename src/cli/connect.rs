@@ -4,7 +4,7 @@ use clap::Args;
 use http::Method;
 
 use super::output::{relative_and_exact, remark};
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::portal::admin::NewLinkRequest;
 
@@ -19,11 +19,8 @@ pub struct Arguments {
     /// Which of several connections of the subject at the provider.
     #[arg(long, default_value = "default")]
     label: Label,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Prints a link.
@@ -33,8 +30,8 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         provider: arguments.provider.clone(),
         label: arguments.label.clone(),
     };
-    let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/connect-links", Some(&request))?;
-    if arguments.json {
+    let answer = admin_client::ask(arguments.common.file(), Method::POST, "/v1/connect-links", Some(&request))?;
+    if arguments.common.json {
         say(&answer.to_string());
     } else {
         let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();

@@ -5,25 +5,22 @@ use http::Method;
 
 use super::connection_argument::ConnectionArgument;
 use super::output::texts;
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 
 /// Arguments of `disconnect`.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     connection: ConnectionArgument,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Disconnects, and says what became of the grant at the provider.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let request = arguments.connection.request(None);
-    let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/disconnect", Some(&request))?;
-    if arguments.json {
+    let answer = admin_client::ask(arguments.common.file(), Method::POST, "/v1/disconnect", Some(&request))?;
+    if arguments.common.json {
         say(&answer.to_string());
         return Ok(());
     }

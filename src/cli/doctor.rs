@@ -1,34 +1,24 @@
 //! `sidekey doctor`: looks at everything that a Sidekey needs, in the order in which it needs it, and changes nothing.
 
 mod reach;
+mod servers;
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Args;
 use http::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CliError, ConfigArgument, admin_client, load, say};
+use super::{CliError, CommonArguments, admin_client, load, say};
 use crate::config::Settings;
 use crate::server::{Environment, World};
-
-/// Arguments of `doctor`.
-#[derive(Args)]
-pub struct Arguments {
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    config: ConfigArgument,
-}
 
 /// One thing that was looked at.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at: `config`, `store`, `keys`, `reach`, `clock`.
+    /// What was looked at: `config`, `store`, `keys`, `servers`, `reach`, `clock`.
     check: &'static str,
     /// How it is.
     outcome: Outcome,
@@ -66,7 +56,7 @@ impl Check {
 }
 
 /// Looks, says what it found, and fails if something does not work.
-pub fn run(arguments: &Arguments) -> Result<(), CliError> {
+pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
     let config = &arguments.config.config;
     let (checks, settings) = match load(config) {
         Ok(settings) => (vec![configuration(config, &settings)], Some(settings)),
@@ -81,6 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let mut checks = checks;
     if let Some(settings) = &settings {
         checks.extend(store_and_keys(config, settings));
+        checks.extend(servers::look(settings));
         checks.extend(super::runtime(1)?.block_on(reach::look(settings)));
     }
     report(&checks, arguments.json);
@@ -139,11 +130,20 @@ fn store_and_keys(config: &Path, settings: &Settings) -> Vec<Check> {
     }));
     checks.extend(in_need(&status));
     let key_count = settings.keys.ids().count();
-    // A server that runs has all the keys that it needs: it would not have started otherwise.
-    checks.push(match if served { Ok(()) } else { missing_keys(settings) } {
-        Ok(()) => Check::ok("keys", format!("{key_count} in use or ready; every stored value can be opened")),
-        Err(error) => Check::fail("keys", error.to_string(), "put the key back, or give it up as the message says"),
+    // A server that runs has all that it needs: it would not have started otherwise.
+    let missing = if served { Ok(Missing::default()) } else { missing(settings) };
+    let (keys, isolation) = match missing {
+        Ok(Missing { keys, isolation }) => (keys, isolation),
+        Err(error) => (Some(error.to_string()), None),
+    };
+    checks.push(match keys {
+        None => Check::ok("keys", format!("{key_count} in use or ready; every stored value can be opened")),
+        Some(why) => Check::fail("keys", why, "put the key back, or give it up as the message says"),
     });
+    checks.extend(
+        isolation
+            .map(|why| Check::fail("servers", why, "docs/bridge.md says what keeping them apart needs of a system")),
+    );
     checks
 }
 
@@ -171,12 +171,22 @@ fn in_need(status: &Value) -> Option<Check> {
     (in_need > 0).then(|| Check::note("store", detail, "`sidekey status` says which, and why"))
 }
 
-fn missing_keys(settings: &Settings) -> Result<(), CliError> {
+/// What a server would not start without.
+#[derive(Default)]
+struct Missing {
+    keys: Option<String>,
+    /// Why child processes cannot be kept apart.
+    isolation: Option<String>,
+}
+
+fn missing(settings: &Settings) -> Result<Missing, CliError> {
     let failed = |error: crate::server::StartError| CliError::Failed(error.to_string());
     super::runtime(1)?.block_on(async {
         let environment = Environment::system(settings).map_err(failed)?;
         let world = World::compose(settings, environment).await.map_err(failed)?;
-        world.check_keys(&settings.lost_keys).await.map_err(failed)
+        let why = |done: Result<(), crate::server::StartError>| done.err().map(|error| error.to_string());
+        let keys = why(world.check_keys(&settings.lost_keys).await);
+        Ok(Missing { keys, isolation: why(world.check_isolation().await) })
     })
 }
 

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::output::{Cell, Tone, relative, table, text, texts};
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 use crate::model::names::Subject;
 use crate::portal::admin::StatusQuery;
 
@@ -24,11 +24,8 @@ pub struct List {
     /// Only this subject's grants.
     #[arg(long, visible_alias = "user")]
     subject: Option<Subject>,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Arguments of `grants revoke`.
@@ -36,11 +33,8 @@ pub struct List {
 pub struct Revoke {
     /// The id that `grants list` shows.
     id: String,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Lists or revokes.
@@ -60,8 +54,8 @@ fn list(arguments: &List) -> Result<(), CliError> {
         }
         None => "/v1/grants".to_owned(),
     };
-    let answer = admin_client::ask(&arguments.config.config, Method::GET, &path, None::<&()>)?;
-    if arguments.json {
+    let answer = admin_client::ask(arguments.common.file(), Method::GET, &path, None::<&()>)?;
+    if arguments.common.json {
         say(&answer.to_string());
         return Ok(());
     }
@@ -101,8 +95,8 @@ fn revoke(arguments: &Revoke) -> Result<(), CliError> {
     if !plain {
         return Err(CliError::Usage("an id looks like g_abc123; `sidekey grants list` shows them".to_owned()));
     }
-    admin_client::ask(&arguments.config.config, Method::DELETE, &format!("/v1/grants/{id}"), None::<&()>)?;
-    if arguments.json {
+    admin_client::ask(arguments.common.file(), Method::DELETE, &format!("/v1/grants/{id}"), None::<&()>)?;
+    if arguments.common.json {
         say(&json!({ "revoked": id }).to_string());
     } else {
         say(&format!("revoked {id}"));

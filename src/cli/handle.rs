@@ -5,7 +5,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::output::{Cell, Tone, relative, remark, table};
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
+use crate::base::duration::DurationText;
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::portal::admin::NewHandleRequest;
 
@@ -15,7 +16,7 @@ pub enum Command {
     /// Make a handle; it is shown this once.
     Issue(Issue),
     /// Show all handles, without the handles themselves.
-    List(List),
+    List(CommonArguments),
     /// End a handle at once.
     Revoke(Revoke),
 }
@@ -36,22 +37,9 @@ pub struct Issue {
     label: Option<Label>,
     /// For how long, such as 30d. Without it, until it is revoked.
     #[arg(long, value_name = "DURATION")]
-    expires: Option<String>,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
+    expires: Option<DurationText>,
     #[command(flatten)]
-    config: ConfigArgument,
-}
-
-/// Arguments of `handle list`.
-#[derive(Args)]
-pub struct List {
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Arguments of `handle revoke`.
@@ -59,11 +47,8 @@ pub struct List {
 pub struct Revoke {
     /// The id that `handle issue` and `handle list` show.
     id: String,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Issues, lists or revokes.
@@ -81,18 +66,18 @@ fn issue(arguments: &Issue) -> Result<(), CliError> {
         providers: (!arguments.provider.is_empty()).then(|| arguments.provider.iter().cloned().collect()),
         label: arguments.label.clone(),
         tunnels: false,
-        expires: arguments.expires.clone(),
+        expires: arguments.expires.map(|duration| duration.to_string()),
     };
-    let answer = admin_client::ask(&arguments.config.config, Method::POST, "/v1/handles", Some(&request))?;
-    if let Some(notice) = answer["notice"].as_str().filter(|_| !arguments.json) {
+    let answer = admin_client::ask(arguments.common.file(), Method::POST, "/v1/handles", Some(&request))?;
+    if let Some(notice) = answer["notice"].as_str().filter(|_| !arguments.common.json) {
         remark(&format!("{} {notice}", Tone::Notable.paint("note:")));
     }
     // In text, the handle alone: fit for `$(...)`.
-    say(&if arguments.json { answer.to_string() } else { text(&answer["handle"]) });
+    say(&if arguments.common.json { answer.to_string() } else { text(&answer["handle"]) });
     Ok(())
 }
 
-fn list(arguments: &List) -> Result<(), CliError> {
+fn list(arguments: &CommonArguments) -> Result<(), CliError> {
     let answer = admin_client::ask(&arguments.config.config, Method::GET, "/v1/handles", None::<&()>)?;
     if arguments.json {
         say(&answer.to_string());
@@ -134,8 +119,8 @@ fn revoke(arguments: &Revoke) -> Result<(), CliError> {
     if !plain {
         return Err(CliError::Usage("an id looks like h_abc123; `sidekey handle list` shows them".to_owned()));
     }
-    admin_client::ask(&arguments.config.config, Method::DELETE, &format!("/v1/handles/{id}"), None::<&()>)?;
-    if arguments.json {
+    admin_client::ask(arguments.common.file(), Method::DELETE, &format!("/v1/handles/{id}"), None::<&()>)?;
+    if arguments.common.json {
         say(&json!({ "revoked": id }).to_string());
     } else {
         say(&format!("revoked {id}"));

@@ -6,26 +6,23 @@ use serde_json::Value;
 
 use super::connection_argument::ConnectionArgument;
 use super::output::{Tone, facts, relative, relative_and_exact, texts};
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 
 /// Arguments of `inspect`.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     connection: ConnectionArgument,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Shows a connection.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let query = serde_urlencoded::to_string(arguments.connection.request(None)).unwrap_or_default();
     let path = format!("/v1/connection?{query}");
-    let answer = admin_client::ask(&arguments.config.config, Method::GET, &path, None::<&()>)?;
-    if arguments.json {
+    let answer = admin_client::ask(arguments.common.file(), Method::GET, &path, None::<&()>)?;
+    if arguments.common.json {
         say(&answer.to_string());
         return Ok(());
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::admin_client::Admin;
 use super::output::{Cell, Tone, table, text};
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 use crate::base::jws::generate_p256;
 use crate::base::random::SystemRandom;
 use crate::portal::admin::ResealRequest;
@@ -22,12 +22,12 @@ pub enum Command {
     /// Print a new key. Keep it in a file of mode 0600.
     Generate(GenerateArguments),
     /// Show which keys the store needs.
-    Status(KeyArguments),
+    Status(CommonArguments),
     /// Seal everything that is stored by the first key, so that the others are needed no more.
-    Reseal(KeyArguments),
+    Reseal(CommonArguments),
     /// Put a new key in the place of the one that seals, while all goes on: make it, seal everything by it, remove the old one.
     /// Cut off anywhere, it is simply run again.
-    Rotate(KeyArguments),
+    Rotate(CommonArguments),
 }
 
 /// Arguments of `keys generate`.
@@ -39,16 +39,6 @@ pub struct GenerateArguments {
     /// Answer in JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// Arguments of `keys status`, `keys reseal` and `keys rotate`.
-#[derive(Args)]
-pub struct KeyArguments {
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    config: ConfigArgument,
 }
 
 /// Runs `keys ...`.
@@ -71,7 +61,7 @@ fn generate(arguments: &GenerateArguments) -> Result<(), CliError> {
     Ok(())
 }
 
-fn status(arguments: &KeyArguments) -> Result<(), CliError> {
+fn status(arguments: &CommonArguments) -> Result<(), CliError> {
     let answer = admin_client::ask(&arguments.config.config, Method::GET, "/v1/keys", None::<&()>)?;
     if arguments.json {
         say(&answer.to_string());
@@ -94,7 +84,7 @@ fn status(arguments: &KeyArguments) -> Result<(), CliError> {
     Ok(())
 }
 
-fn reseal(arguments: &KeyArguments) -> Result<(), CliError> {
+fn reseal(arguments: &CommonArguments) -> Result<(), CliError> {
     let admin = Admin::open(&arguments.config.config)?;
     let Resealed { resealed, unreadable } = reseal_all(&admin)?;
     if arguments.json {

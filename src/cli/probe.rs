@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::output::remark;
-use super::{CliError, ConfigArgument, say};
+use super::{CliError, CommonArguments, say};
 use crate::config;
 
 /// Arguments of `probe`.
@@ -20,11 +20,8 @@ pub struct Arguments {
     /// Where metrics and probes are answered; without it, `metrics.listen` of the configuration.
     #[arg(long, value_name = "ADDRESS")]
     address: Option<SocketAddr>,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// What is asked.
@@ -54,7 +51,10 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let address = match arguments.address {
         Some(address) => address,
-        None => config::places(&arguments.config.config).map_err(CliError::Config)?.metrics,
+        None => {
+            let places = config::places(arguments.common.file()).map_err(CliError::Config)?;
+            places.metrics.map_err(|problem| CliError::Config(vec![problem]))?
+        }
     };
     let word = arguments.what.word();
     let (well, troubles) = match ask(reachable(address), &format!("/{word}z")) {
@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         Ok((status, _)) => (false, json!({ "probe": format!("HTTP {status}") })),
         Err(error) => (false, json!({ "probe": format!("{address}: {error}") })),
     };
-    if arguments.json {
+    if arguments.common.json {
         say(&json!({ "probe": word, "well": well, "troubles": troubles }).to_string());
     } else if well {
         say(word);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::admin_client::Admin;
 use super::connection_argument::ConnectionArgument;
 use super::output::{Tone, relative, took};
-use super::{CliError, ConfigArgument, say};
+use super::{CliError, CommonArguments, say};
 use crate::model::names::TokenName;
 
 /// Arguments of `refresh`.
@@ -21,20 +21,17 @@ pub struct Arguments {
     /// Show every request to the token endpoint, the pauses between them, and how long each took.
     #[arg(long, short)]
     verbose: bool,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Refreshes, and says what came of it.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let admin = Admin::open(&arguments.config.config)?;
+    let admin = Admin::open(arguments.common.file())?;
     admin.admit()?;
     let request = arguments.connection.request(arguments.token.clone());
     let answer = admin.ask(Method::POST, "/v1/refresh", Some(&request))?;
-    if arguments.json {
+    if arguments.common.json {
         say(&answer.to_string());
     } else {
         if arguments.verbose {

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::admin_client::is_served;
 use super::output::{Tone, now};
-use super::{CliError, ConfigArgument, load, say};
+use super::{CliError, CommonArguments, load, say};
 use crate::authority;
 use crate::base::clock::SystemClock;
 use crate::base::files;
@@ -38,11 +38,8 @@ use crate::telemetry::audit::{Audit, Record};
 pub struct Arguments {
     /// The file that `sidekey backup` wrote.
     file: PathBuf,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Where a backup is unpacked, in the store's directory.
@@ -52,7 +49,7 @@ const REPLACED: [&str; 4] = [sqlite::FILE_NAME, "sidekey.db-wal", "sidekey.db-sh
 
 /// Restores.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let settings = load(&arguments.config.config)?;
+    let settings = load(arguments.common.file())?;
     if is_served(&settings.admin_socket)? {
         let why = "a server runs on this store; stop it first: it would go on with what it has in memory";
         return Err(CliError::Failed(why.to_owned()));
@@ -77,7 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         audit.record(Record { reason, ..Record::new("restore", "done") });
         audit.close();
     }
-    if arguments.json {
+    if arguments.common.json {
         let answer = json!({ "manifest": manifest, "connections": connections, "kept_aside": aside });
         say(&answer.to_string());
         return Ok(());

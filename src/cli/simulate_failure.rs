@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::connection_argument::ConnectionArgument;
 use super::output::{Tone, facts, relative_and_exact, took};
 use super::refresh::attempts;
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 
 /// Arguments of `simulate-failure`.
 #[derive(Args)]
@@ -17,19 +17,16 @@ pub struct Arguments {
     /// Show every request to the token endpoint, the pauses between them, and how long each took.
     #[arg(long, short)]
     verbose: bool,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Shows what would happen.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let request = arguments.connection.request(None);
-    let config = &arguments.config.config;
+    let config = arguments.common.file();
     let answer = admin_client::ask(config, Method::POST, "/v1/simulate-failure", Some(&request))?;
-    if arguments.json {
+    if arguments.common.json {
         say(&answer.to_string());
         return Ok(());
     }

@@ -4,7 +4,7 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::portal::admin::{ChooseRequest, SitesQuery};
 
@@ -22,18 +22,15 @@ pub struct Arguments {
     /// Have the connection be for this one from now on.
     #[arg(long, value_name = "ID")]
     choose: Option<String>,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Shows what a connection may be for, or chooses.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let Arguments { provider, subject, label, .. } = arguments;
     let (subject, provider, label) = (subject.clone(), provider.clone(), label.clone());
-    let config = &arguments.config.config;
+    let config = arguments.common.file();
     let answer = match arguments.choose.clone() {
         Some(site) => {
             let request = ChooseRequest { subject, provider, label, site };
@@ -45,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
             admin_client::ask(config, Method::GET, &format!("/v1/sites?{query}"), None::<&()>)?
         }
     };
-    if arguments.json {
+    if arguments.common.json {
         say(&answer.to_string());
         return Ok(());
     }

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::output::{Cell, Tone, relative, table, text, texts};
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 use crate::base::toml_document::Problem;
 use crate::model::names::{Label, Subject};
 use crate::portal::admin::StatusQuery;
@@ -19,11 +19,8 @@ pub struct Arguments {
     /// Only connections with this label.
     #[arg(long)]
     label: Option<Label>,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Shows connections and child processes.
@@ -31,8 +28,8 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let query =
         serde_urlencoded::to_string(StatusQuery { subject: arguments.subject.clone(), label: arguments.label.clone() })
             .unwrap_or_default();
-    let answer = admin_client::ask(&arguments.config.config, Method::GET, &format!("/v1/status?{query}"), None::<&()>)?;
-    if arguments.json {
+    let answer = admin_client::ask(arguments.common.file(), Method::GET, &format!("/v1/status?{query}"), None::<&()>)?;
+    if arguments.common.json {
         say(&answer.to_string());
         return Ok(());
     }

@@ -1,25 +1,15 @@
 //! `sidekey store ...`
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use http::Method;
 
-use super::{CliError, ConfigArgument, admin_client, say};
+use super::{CliError, CommonArguments, admin_client, say};
 
 /// What can be done with the store.
 #[derive(Subcommand)]
 pub enum Command {
     /// Say that this store is the right one, after it was restored from a backup or moved by hand.
-    Confirm(ConfirmArguments),
-}
-
-/// Arguments of `store confirm`.
-#[derive(Args)]
-pub struct ConfirmArguments {
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    config: ConfigArgument,
+    Confirm(CommonArguments),
 }
 
 /// Runs `store ...`.

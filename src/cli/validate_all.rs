@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::admin_client::Admin;
 use super::output::{Cell, Tone, table, text};
-use super::{CliError, ConfigArgument, NOT_WELL, say};
+use super::{CliError, CommonArguments, NOT_WELL, say};
 use crate::base::problem_details::ProblemDetails;
 use crate::model::names::{ProviderName, Subject};
 use crate::portal::admin::{ConnectionRequest, StatusQuery};
@@ -25,16 +25,13 @@ pub struct Arguments {
     /// So many at the same time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArgument,
+    common: CommonArguments,
 }
 
 /// Asks about every connection, and fails if one does not work.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let admin = Admin::open(&arguments.config.config)?;
+    let admin = Admin::open(arguments.common.file())?;
     admin.admit()?;
     let query = StatusQuery { subject: arguments.subject.clone(), label: None };
     let query = serde_urlencoded::to_string(query).unwrap_or_default();
@@ -55,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let results = ask_all(&admin, connections, usize::from(arguments.parallel))?;
     let count = |verdict: &str| results.iter().filter(|result| result["verdict"] == verdict).count();
     let (valid, invalid, unknown) = (count("valid"), count("invalid"), count("unknown"));
-    if arguments.json {
+    if arguments.common.json {
         let answer = json!({ "valid": valid, "invalid": invalid, "unknown": unknown, "connections": results });
         say(&answer.to_string());
     } else if results.is_empty() {

@@ -26,6 +26,7 @@ use crate::catalogue::recipe::Recipes;
 use crate::catalogue::{Catalogue, Client, Provider, Selection, unverified};
 use crate::config::file::{Addresses, ConfigFile, ProviderTable, TimeoutsTable};
 use crate::config::key_sources::KeySources;
+use crate::config::reading::unreadable;
 use crate::config::restart;
 use crate::config::secret_ref::SecretRef;
 use crate::config::settings::{Egress, Origin, Public, Settings, Timeouts, Tls};
@@ -69,11 +70,7 @@ pub fn load_beside(path: &Path, environment: Variables<'_>, running: Option<&Ori
             })?;
             Ok(Settings { origin: Origin { needs_restart, written, ..settings.origin }, ..settings })
         }),
-        Err(error) => {
-            let message = format!("cannot read the configuration: {error}");
-            let problem = Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None };
-            Err(vec![problem.with_hint("`sidekey init` writes one to start from")])
-        }
+        Err(error) => Err(vec![unreadable(path, &error)]),
     };
     Loaded { settings, sources }
 }

@@ -14,6 +14,7 @@ use crate::base::toml_schema::{Completeness, check, schema_of};
 use crate::catalogue::recipe::Recipes;
 use crate::catalogue::{Catalogue, Selection};
 use crate::config::file::ConfigFile;
+use crate::config::reading::unreadable;
 use crate::config::secret_ref::SecretRef;
 use crate::model::names::{ProviderName, Subject};
 
@@ -55,15 +56,10 @@ pub struct OutlinedProvider {
 pub fn outline(path: &Path) -> Result<Outline, Vec<Problem>> {
     // One that only lies where we happen to be may have been put there for us: it decides where tokens go.
     if path.components().count() == 1 && std::fs::metadata(path).is_ok_and(|metadata| !is_trusted(&metadata)) {
-        let message = "belongs to another user, or may be written by everybody".to_owned();
-        let problem = Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None };
+        let problem = Problem::of_file(path, "belongs to another user, or may be written by everybody");
         return Err(vec![problem.with_hint(format!("if it is the right one, name it: --config ./{}", path.display()))]);
     }
-    let text = files::read_to_string(path).map_err(|error| {
-        let message = format!("cannot read the configuration: {error}");
-        let problem = Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None };
-        vec![problem.with_hint("`sidekey init` writes one to start from; --config says where it is")]
-    })?;
+    let text = files::read_to_string(path).map_err(|error| vec![unreadable(path, &error)])?;
     let document = Document::parse(path, &text)?;
     let problems = check(&document, &schema_of::<ConfigFile>(), Completeness::Whole);
     let malformed = |error: serde_json::Error| vec![document.problem("", error.to_string())];

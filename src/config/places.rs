@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::base::files;
 use crate::base::toml_document::{Document, Problem};
 use crate::config::file::ConfigFile;
+use crate::config::reading::unreadable;
 
 /// Where a running server is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
-    /// Metrics and probes.
-    pub metrics: SocketAddr,
+    /// Metrics and probes; whoever does not need them does not mind that this is no address.
+    pub metrics: Result<SocketAddr, Problem>,
     /// The admin socket.
     pub admin_socket: PathBuf,
     /// Where connections and the audit trail are kept.
@@ -21,18 +22,13 @@ pub struct Places {
 
 /// Reads the file at `path`. What is wrong elsewhere in it does not matter; `sidekey check` finds that.
 pub fn places(path: &Path) -> Result<Places, Vec<Problem>> {
-    let text = files::read_to_string(path).map_err(|error| {
-        let message = format!("cannot read the configuration: {error}");
-        let problem = Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None };
-        vec![problem.with_hint("`sidekey init` writes one to start from; --config says where it is")]
-    })?;
+    let text = files::read_to_string(path).map_err(|error| vec![unreadable(path, &error)])?;
     let document = readable_part(path, &text)?;
     let default = ConfigFile::default();
     let text_at = |table: &str, key: &str| document.value[table][key].as_str();
     let listen = text_at("metrics", "listen").unwrap_or(&default.metrics.listen);
-    let metrics = listen
-        .parse()
-        .map_err(|_| vec![document.problem("metrics.listen", format!("{listen:?} is not an address"))])?;
+    let metrics =
+        listen.parse().map_err(|_| document.problem("metrics.listen", format!("{listen:?} is not an address")));
     let home = path.parent().unwrap_or(Path::new(""));
     let store_directory = match text_at("store", "directory") {
         Some(directory) => home.join(directory),
@@ -80,23 +76,25 @@ mod tests {
     #[test]
     fn what_is_not_said_is_as_usual_and_the_rest_of_the_file_does_not_matter() {
         let usual = of("[store]\nkeys = [\"env:NONE\"]\n[providers.nobody]\n").expect("found");
-        assert_eq!(usual.metrics.to_string(), "127.0.0.1:9464");
+        assert_eq!(usual.metrics.expect("an address").to_string(), "127.0.0.1:9464");
         assert_eq!((usual.admin_socket, usual.store_directory), ("data/admin.sock".into(), "data".into()));
         let said = "[metrics]\nlisten = \"10.0.0.1:1\"\n[admin]\nsocket = \"/run/s\"\n[store]\ndirectory = \"d\"\n";
         let said = of(said).expect("found");
-        assert_eq!(said.metrics.to_string(), "10.0.0.1:1");
+        assert_eq!(said.metrics.expect("an address").to_string(), "10.0.0.1:1");
         assert_eq!((said.admin_socket, said.store_directory), ("/run/s".into(), "d".into()));
     }
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let wrong = of("[metrics]\nlisten = \"here\"\n").expect_err("no address");
-        assert!(wrong[0].to_string().contains("metrics.listen: \"here\" is not an address"), "{}", wrong[0]);
+        let found = of("[metrics]\nlisten = \"here\"\n[store]\ndirectory = \"d\"\n").expect("the rest");
+        assert_eq!(found.store_directory, Path::new("d"));
+        let wrong = found.metrics.expect_err("no address").to_string();
+        assert!(wrong.contains("metrics.listen: \"here\" is not an address"), "{wrong}");
         assert!(of("[metrics").is_err());
         let said = "[metrics]\nlisten = \"10.0.0.1:1\"\n";
         for wrong in ["[portal", "[portal]\nname = \"half", "a = = b\n[store]\ndirectory = \"elsewhere\"\n"] {
             let found = of(&format!("{said}{wrong}")).expect("what comes before it");
-            assert_eq!((found.metrics.to_string(), found.store_directory), ("10.0.0.1:1".to_owned(), "data".into()));
+            assert_eq!((found.metrics, found.store_directory), (Ok(([10, 0, 0, 1], 1).into()), "data".into()));
         }
         let none = places(Path::new("/nonexistent.toml")).expect_err("no file");
         assert!(none[0].to_string().contains("--config says where it is"), "{}", none[0]);

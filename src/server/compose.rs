@@ -1,120 +1,46 @@
 //! Puts the parts together.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use axum::Router;
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
-use tower::service_fn;
-use tower::util::BoxCloneSyncService;
 
 use super::StartError;
+use super::environment::{Environment, Variables};
+use super::liveness::Connections;
+use super::network::Network;
 use crate::authority::{self, Authority, AuthorityError};
-use crate::base::address::AllowedDestinations;
-use crate::base::clock::{Clock, SystemClock};
-use crate::base::dns::Dns;
-use crate::base::http::{HttpClient, Limits, NetworkClient};
-use crate::base::outbound::{self, Outbound, OutboundSettings};
-use crate::base::random::{self, Random, SystemRandom};
+use crate::base::clock::Clock;
+use crate::base::outbound::Outbound;
+use crate::base::random::{self, Random};
 use crate::base::resolver::Resolver;
-use crate::base::sources::Sources;
 use crate::bridge::children::{self, Processes};
 use crate::bridge::{self, Bridge, Connector};
 use crate::config::Settings;
-use crate::config::key_sources::KeySources;
 use crate::config::settings::Timeouts;
 use crate::dance::{self, Dance};
 use crate::identity::Accounts;
-use crate::issuer::{self, GrantLiveness, Issuer};
-use crate::launch::confined::OURSELVES;
-use crate::model::grant::Grant;
-use crate::model::names::ServerName;
-use crate::model::server::McpServer;
-use crate::portal::admin::{self, Addresses, AdminState, KeyReader, Reloads};
-use crate::portal::{self, ApiMemory, PartnerApi, PublicState, Seals, probes};
-use crate::proxy::egress::{self, Callers, Egress, Hosts};
+use crate::issuer::{self, Issuer};
+use crate::portal::{ApiMemory, PartnerApi};
 use crate::proxy::event_streams::{EventStreams, Purpose};
-use crate::proxy::ingress::{self, Ingress};
-use crate::proxy::intercept::Tunnels;
-use crate::proxy::public::{self, Public};
 use crate::store::issuer::IssuerStore;
 use crate::store::keyring::KeyRing;
 use crate::store::reseal;
 use crate::store::restored::Mark;
 use crate::store::seal::Sealer;
 use crate::store::sentinel::Sentinel;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::telemetry::access::RequestIds;
-use crate::telemetry::audit::Audit;
+use crate::telemetry::audit::{self, Audit};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::refusals::Refusals;
 use crate::vault::guard::Guard;
 use crate::vault::handles::HandleTable;
 use crate::vault::{self, Vault};
-
-/// What comes from outside: time, randomness, the network.
-pub struct Environment {
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub random: Arc<dyn Random>,
-    /// Where calls to providers go.
-    pub outbound: Arc<Outbound>,
-    /// Token endpoints.
-    pub http: Arc<dyn HttpClient>,
-    /// Documents at URLs that strangers chose.
-    pub documents: Arc<dyn HttpClient>,
-    /// The program that child processes are started through: Sidekey itself.
-    pub sidekey: PathBuf,
-    /// Environment variables, for settings that are read again.
-    pub variables: Variables,
-}
-
-/// Where the value of a variable is found.
-pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// What the fetching of a client's document may cost.
-pub const DOCUMENT_LIMITS: Limits =
-    Limits { connect: Duration::from_secs(3), total: Duration::from_secs(5), body: 64 * 1024 };
-
-impl Environment {
-    /// The real one.
-    pub fn system(settings: &Settings) -> Result<Self, StartError> {
-        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        let parts = outbound::Parts {
-            settings: settings.egress.outbound.clone(),
-            own_ports: [&settings.public.listen, &settings.metrics_listen]
-                .into_iter()
-                .chain(&settings.egress.listen)
-                .map(SocketAddr::port)
-                .collect(),
-            dns: Dns::system(),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-        };
-        let outbound = Arc::new(Outbound::new(parts).map_err(StartError)?);
-        let http = providers_client(settings, &outbound);
-        let variables: Variables = Arc::new(|name| std::env::var(name).ok());
-        let (documents, sidekey) = (documents_client(settings)?, PathBuf::from(OURSELVES));
-        Ok(Self { clock, random, outbound, http, documents, sidekey, variables })
-    }
-}
-
-fn providers_client(settings: &Settings, outbound: &Arc<Outbound>) -> Arc<dyn HttpClient> {
-    let limits = Limits { connect: settings.timeouts.connect, total: settings.timeouts.token, ..Limits::default() };
-    Arc::new(NetworkClient::new(limits, Arc::clone(outbound)))
-}
-
-fn documents_client(settings: &Settings) -> Result<Arc<dyn HttpClient>, StartError> {
-    let allowed = AllowedDestinations(settings.document_networks.clone());
-    Ok(Arc::new(NetworkClient::guarded(DOCUMENT_LIMITS, &[], allowed).map_err(StartError)?))
-}
 
 /// All parts of a Sidekey, put together; nothing listens yet.
 ///
@@ -148,38 +74,40 @@ pub struct World {
     pub children: Option<Arc<Processes>>,
     /// What speaks to them for MCP clients.
     pub bridge: Option<Arc<Bridge>>,
-    lasting: Lasting,
-    network: Network,
+    pub(super) lasting: Lasting,
+    pub(super) network: Network,
     retired: CancellationToken,
 }
 
 /// What there is one of, whatever the settings are.
 #[derive(Clone)]
-struct Lasting {
-    store: Arc<dyn Store>,
-    issuer_store: Arc<dyn IssuerStore>,
-    sealer: Sealer,
-    guard: Arc<Guard>,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+pub(super) struct Lasting {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) issuer_store: Arc<dyn IssuerStore>,
+    pub(super) sealer: Sealer,
+    pub(super) guard: Arc<Guard>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
     /// Names of MCP servers to addresses.
-    resolver: Arc<Resolver>,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    audit: Arc<Audit>,
-    refusals: Arc<Refusals>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
+    pub(super) audit: Arc<Audit>,
+    pub(super) refusals: Arc<Refusals>,
     /// Names of requests.
-    requests: Arc<RequestIds>,
+    pub(super) requests: Arc<RequestIds>,
     /// Event streams of MCP servers that are open.
-    event_streams: Arc<EventStreams>,
-    handles: Arc<HandleTable>,
+    pub(super) event_streams: Arc<EventStreams>,
+    pub(super) handles: Arc<HandleTable>,
     /// What is known of API keys besides the settings.
-    api: Arc<ApiMemory>,
-    connector: Connector,
+    pub(super) api: Arc<ApiMemory>,
+    pub(super) connector: Connector,
     /// The program that child processes are started through.
-    sidekey: PathBuf,
+    pub(super) sidekey: PathBuf,
+    /// Environment variables.
+    pub(super) variables: Variables,
     /// Where child processes reach us, once that is known.
-    egress: Arc<OnceLock<SocketAddr>>,
+    pub(super) egress: Arc<OnceLock<SocketAddr>>,
 }
 
 /// What has a memory of its own, and hands it on from world to world.
@@ -191,23 +119,11 @@ struct Keepers {
     children: Option<Arc<Processes>>,
 }
 
-/// The ways out, and the settings that they are made of.
-#[derive(Clone)]
-struct Network {
-    outbound: Arc<Outbound>,
-    http: Arc<dyn HttpClient>,
-    documents: Arc<dyn HttpClient>,
-    settings: OutboundSettings,
-    timeouts: Timeouts,
-    document_networks: Vec<IpNet>,
-    /// Certificates that count for nothing.
-    distrusted: String,
-}
-
 impl World {
     /// Opens the store and builds everything on it.
     pub async fn compose(settings: &Settings, environment: Environment) -> Result<Self, StartError> {
-        let Environment { clock, random, outbound, http, documents, sidekey, variables: _ } = environment;
+        let Environment { clock, random, outbound, http, documents, sidekey, variables } = environment;
+        is_no_remnant(&settings.store_directory)?;
         let sqlite = SqliteStore::open(&settings.store_directory).map_err(|error| StartError(error.to_string()))?;
         let sqlite = Arc::new(sqlite);
         let store: Arc<dyn Store> = Arc::clone(&sqlite) as Arc<dyn Store>;
@@ -245,6 +161,7 @@ impl World {
             api: Arc::default(),
             connector: Connector::new(Arc::clone(&clock)),
             sidekey,
+            variables,
             egress: Arc::default(),
             clock,
         };
@@ -409,80 +326,6 @@ impl World {
         )))
     }
 
-    /// The admin API, of a server that listens there and can have its settings read again, or of a command without one.
-    pub fn admin(&self, settings: &Settings, listens: Option<Addresses>, reloads: Option<Arc<dyn Reloads>>) -> Router {
-        admin::router(AdminState {
-            store: Arc::clone(&self.lasting.store),
-            sealer: self.lasting.sealer.clone(),
-            lost_keys: Arc::new(settings.lost_keys.clone()),
-            dance: Arc::clone(&self.dance),
-            vault: Arc::clone(&self.vault),
-            handles: Arc::clone(&self.handles),
-            issuer: Arc::clone(&self.issuer),
-            audit: Arc::clone(&self.audit),
-            authority: Arc::clone(&self.authority),
-            refusals: Arc::clone(&self.refusals),
-            clock: Arc::clone(&self.lasting.clock),
-            public_url: Arc::new(settings.public_url.clone()),
-            api: Arc::clone(&self.api),
-            listens,
-            health: Arc::clone(&self.health),
-            store_directory: Arc::new(settings.store_directory.clone()),
-            read_keys: key_reader(settings.key_sources.clone()),
-            explain: egress::explain,
-            exchange: settings.timeouts.token + TIME_FOR_THE_DISK,
-            children: self
-                .children
-                .clone()
-                .map(|children| Arc::new(move || children.status()) as admin::ChildrenStatus),
-            reloads,
-        })
-    }
-
-    /// Metrics and probes.
-    pub fn probes(&self) -> Router {
-        probes::router(Arc::clone(&self.metrics), Arc::clone(&self.health))
-    }
-
-    /// The public listener's application.
-    pub fn public(&self, settings: &Settings) -> Public {
-        let url = &settings.public_url;
-        let portal = portal::public(PublicState {
-            dance: Arc::clone(&self.dance),
-            issuer: Arc::clone(&self.issuer),
-            vault: Arc::clone(&self.vault),
-            limits: Arc::clone(&self.limits),
-            clock: Arc::clone(&self.lasting.clock),
-            public_url: Arc::new(url.clone()),
-            store: Arc::clone(&self.lasting.store),
-            seals: Arc::new(Seals::new(self.lasting.sealer.signing_key("pages"))),
-            branding: Arc::new(settings.branding.clone()),
-            api: Arc::clone(&self.api),
-            sealer: self.lasting.sealer.clone(),
-            audit: Arc::clone(&self.audit),
-        });
-        let ingress = Ingress::new(ingress::Parts {
-            issuer: Arc::clone(&self.issuer),
-            limits: Arc::clone(&self.limits),
-            resolver: Arc::clone(&self.lasting.resolver),
-            timeouts: settings.timeouts,
-            public_url: url.clone(),
-            allowed_origins: settings.public.allowed_origins.clone(),
-        });
-        Public::new(public::Parts {
-            bridge: self.bridge.clone().map(bridge_service),
-            portal,
-            mark: portal::limited::mark,
-            ingress,
-            issuer: Arc::clone(&self.issuer),
-            public_url: url.clone(),
-            trusted_proxies: settings.public.trusted_proxies.clone(),
-            metrics: Arc::clone(&self.metrics),
-            requests: Arc::clone(&self.lasting.requests),
-            event_streams: Arc::clone(&self.lasting.event_streams),
-        })
-    }
-
     /// Ends what would otherwise last as long as MCP clients like: a stop need not wait for it.
     pub fn end_streams(&self) {
         if let Some(bridge) = &self.bridge {
@@ -515,66 +358,10 @@ impl World {
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.lasting.clock)
     }
-
-    /// The egress listener's application, and what decides about tunnels.
-    pub fn egress(&self, settings: &Settings) -> (Egress, Tunnels) {
-        let hosts = Arc::new(Hosts::new(&settings.providers, &self.network.outbound, &self.metrics));
-        let callers = Arc::new(Callers {
-            handles: Arc::clone(&self.handles),
-            issuer: Arc::clone(&self.issuer),
-            fixed_subject: settings.egress.subject.clone(),
-        });
-        let egress = Egress::new(egress::Parts {
-            providers: settings.providers.clone(),
-            vault: Arc::clone(&self.vault),
-            callers: Arc::clone(&callers),
-            hosts_of_providers: Arc::clone(&hosts),
-            servers: settings.issuer.servers.clone(),
-            public_url: settings.public_url.clone(),
-            listen: settings.egress.listen.clone(),
-            hosts: settings.egress.hosts.clone(),
-            timeouts: settings.timeouts,
-            clock: Arc::clone(&self.lasting.clock),
-            outbound: Arc::clone(&self.network.outbound),
-            metrics: Arc::clone(&self.metrics),
-            requests: Arc::clone(&self.lasting.requests),
-            refusals: Arc::clone(&self.refusals),
-            authority: Arc::clone(&self.authority),
-        });
-        let tunnels = Tunnels {
-            hosts,
-            callers,
-            listed: settings.egress.tunnel_hosts.clone(),
-            outbound: Arc::clone(&self.network.outbound),
-            timeouts: settings.timeouts,
-            clock: Arc::clone(&self.lasting.clock),
-            metrics: Arc::clone(&self.metrics),
-            refusals: Arc::clone(&self.refusals),
-        };
-        (egress, tunnels)
-    }
-}
-
-/// Reads the keys from where the configuration says, whoever has changed them there.
-fn key_reader(sources: KeySources) -> KeyReader {
-    Arc::new(move || {
-        sources.read(&|name| std::env::var(name).ok(), &Sources::default()).map_err(|problems| {
-            let told = |(index, why): (usize, String)| format!("store.keys[{index}]: {why}.");
-            problems.into_iter().map(told).collect::<Vec<_>>().join(" ")
-        })
-    })
 }
 
 /// What an exchange with a token endpoint may take besides its own time.
 pub const TIME_FOR_THE_DISK: Duration = Duration::from_secs(5);
-
-/// The bridge, as the public listener is given it: neither knows the other.
-fn bridge_service(bridge: Arc<Bridge>) -> public::BridgeService {
-    BoxCloneSyncService::new(service_fn(move |request| {
-        let bridge = Arc::clone(&bridge);
-        async move { Ok(bridge.call(request).await) }
-    }))
-}
 
 impl Lasting {
     /// What child processes are made of, if any server has such.
@@ -633,43 +420,21 @@ impl Lasting {
     }
 }
 
-impl Network {
-    fn new(
-        settings: &Settings,
-        outbound: Arc<Outbound>,
-        http: Arc<dyn HttpClient>,
-        documents: Arc<dyn HttpClient>,
-        distrusted: String,
-    ) -> Self {
-        outbound.distrust(&distrusted);
-        Self {
-            outbound,
-            http,
-            documents,
-            settings: settings.egress.outbound.clone(),
-            timeouts: settings.timeouts,
-            document_networks: settings.document_networks.clone(),
-            distrusted,
-        }
+/// Refuses a directory that was in use and has no database anymore: to begin with an empty one would have every subject connect
+/// again, and nobody would know why.
+fn is_no_remnant(directory: &Path) -> Result<(), StartError> {
+    let is_there = |name: &str| directory.join(name).metadata().is_ok_and(|metadata| metadata.len() > 0);
+    let log = format!("{}-wal", sqlite::FILE_NAME);
+    let others = [audit::FILE_NAME, authority::DIRECTORY_NAME];
+    let Some(remnant) = others.into_iter().find(|name| is_there(name)) else { return Ok(()) };
+    if is_there(sqlite::FILE_NAME) || is_there(&log) {
+        return Ok(());
     }
-
-    /// What its settings do not touch stays as it is.
-    fn under(&self, settings: &Settings, distrusted: String) -> Result<Self, StartError> {
-        let leads_elsewhere = settings.egress.outbound != self.settings || distrusted != self.distrusted;
-        let outbound = match leads_elsewhere {
-            true => Arc::new(self.outbound.under(settings.egress.outbound.clone()).map_err(StartError)?),
-            false => Arc::clone(&self.outbound),
-        };
-        let http = match leads_elsewhere || settings.timeouts != self.timeouts {
-            true => providers_client(settings, &outbound),
-            false => Arc::clone(&self.http),
-        };
-        let documents = match settings.document_networks != self.document_networks {
-            true => documents_client(settings)?,
-            false => Arc::clone(&self.documents),
-        };
-        Ok(Self::new(settings, outbound, http, documents, distrusted))
-    }
+    Err(StartError(format!(
+        "{} is missing or empty, though its directory was in use ({remnant} is there): put it back, or run `sidekey restore FILE` \
+         with a backup; to begin without any connection, name another directory in store.directory",
+        directory.join(sqlite::FILE_NAME).display()
+    )))
 }
 
 fn no_children(error: std::io::Error) -> StartError {
@@ -678,22 +443,3 @@ fn no_children(error: std::io::Error) -> StartError {
 
 /// What is over is removed so often.
 const SWEEP: Duration = Duration::from_secs(60);
-
-/// A grant needs the connections to the providers that its server requires.
-struct Connections {
-    vault: Arc<Vault>,
-    servers: BTreeMap<ServerName, Arc<McpServer>>,
-}
-
-#[async_trait]
-impl GrantLiveness for Connections {
-    async fn is_gone(&self, grant: &Grant) -> bool {
-        let Some(server) = self.servers.get(&grant.authorization.server) else { return false };
-        for provider in server.required.intersection(&grant.authorization.providers) {
-            if !self.vault.standing(&grant.connection(provider)).await.is_connected() {
-                return true;
-            }
-        }
-        false
-    }
-}

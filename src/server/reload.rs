@@ -80,7 +80,7 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         let _ = self.asks.send(ask(answer)).await;
         answered.await.unwrap_or_else(|_| {
-            let problem = whole_file(&self.status().file, "the server is stopping".to_owned());
+            let problem = Problem::of_file(&self.status().file, "the server is stopping");
             ReloadAnswer {
                 outcome: Outcome::Refused,
                 changes: Vec::new(),
@@ -143,7 +143,7 @@ impl Reloader {
             }
             Ok(has_changed) => has_changed,
             Err(why) => {
-                self.tell("file changed", &refused(vec![whole_file(&self.settings.origin.file, why)]));
+                self.tell("file changed", &refused(vec![Problem::of_file(&self.settings.origin.file, why)]));
                 true
             }
         }
@@ -160,7 +160,7 @@ impl Reloader {
             config::load_beside(&origin.file, &variable, Some(&origin))
         };
         self.files.done(read).await.unwrap_or_else(|why| Loaded {
-            settings: Err(vec![whole_file(&self.settings.origin.file, why)]),
+            settings: Err(vec![Problem::of_file(&self.settings.origin.file, why)]),
             sources: Arc::clone(&self.settings.origin.sources),
         })
     }
@@ -169,7 +169,7 @@ impl Reloader {
         match self.read().await.settings {
             Ok(settings) => {
                 let changes = changes(&self.settings.origin, &settings.origin);
-                let outcome = if changes.is_empty() { Outcome::Unchanged } else { Outcome::Applied };
+                let outcome = if changes.is_empty() { Outcome::Unchanged } else { Outcome::Differs };
                 ReloadAnswer { outcome, changes, needs_restart: settings.origin.needs_restart, problems: Vec::new() }
             }
             Err(problems) => refused(problems),
@@ -228,7 +228,7 @@ impl Reloader {
     }
 
     async fn make(&self, before: &World, settings: &Settings) -> Result<(World, super::stage::Next), Problem> {
-        let problem = |error: StartError| whole_file(&settings.origin.file, error.0);
+        let problem = |error: StartError| Problem::of_file(&settings.origin.file, error.0);
         keys_are_enough(before, &settings.keys, settings).await?;
         let world = before.under(settings).map_err(problem)?;
         world.check_isolation().await.map_err(problem)?;
@@ -291,16 +291,12 @@ fn is_the_same(before: &Settings, after: &Settings) -> bool {
 async fn keys_are_enough(world: &World, keys: &KeyRing, settings: &Settings) -> Result<(), Problem> {
     let file = &settings.origin.file;
     let missing = world.keys_missing_from(keys, &settings.lost_keys).await;
-    match missing.map_err(|error| whole_file(file, error.0))? {
+    match missing.map_err(|error| Problem::of_file(file, error.0))? {
         None => Ok(()),
-        Some(why) => Err(Problem { key: "store.keys".to_owned(), ..whole_file(file, why) }),
+        Some(why) => Err(Problem { key: "store.keys".to_owned(), ..Problem::of_file(file, why) }),
     }
 }
 
 fn refused(problems: Vec<Problem>) -> ReloadAnswer {
     ReloadAnswer { outcome: Outcome::Refused, changes: Vec::new(), needs_restart: Vec::new(), problems }
-}
-
-fn whole_file(file: &std::path::Path, message: String) -> Problem {
-    Problem { file: file.to_owned(), line: 0, column: 0, key: String::new(), message, hint: None }
 }

@@ -169,6 +169,26 @@ impl Trail {
     }
 
     fn append(&mut self, record: &Record, now: Timestamp) -> std::io::Result<()> {
+        if !self.is_in_place()? {
+            error!(operation = "audit", path = %self.path.display(), "the audit trail was removed or replaced; another one is begun");
+            *self = Self::open(self.path.parent().unwrap_or(Path::new("")))?;
+            let why = "the file was removed or replaced while Sidekey ran".to_owned();
+            let gap = Record { time: now.to_string(), reason: Some(why), ..Record::new("audit", "begun_anew") };
+            self.write(&gap, now)?;
+        }
+        self.write(record, now)
+    }
+
+    /// Whether what is written now is found where the trail is looked for.
+    fn is_in_place(&self) -> std::io::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(there) => self.file.metadata().map(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&mut self, record: &Record, now: Timestamp) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
         if self.is_torn {
@@ -361,6 +381,26 @@ mod tests {
         assert_eq!(put_aside_files(home.path()).expect("read").len(), KEPT);
         let expected: Vec<String> = (7..20).map(|number| number.to_string()).collect();
         assert_eq!(all(home.path()), expected);
+    }
+
+    #[test]
+    fn a_trail_that_is_taken_away_is_begun_anew_and_says_so() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut trail = Trail::open(home.path()).expect("opened");
+        let path = home.path().join(FILE_NAME);
+        let mut append = |outcome: &str| {
+            let written = trail.append(&Record::new("connect", outcome), Timestamp::from_millis(0));
+            (written.is_ok(), all(home.path()))
+        };
+        append("one");
+        std::fs::remove_file(&path).expect("removed");
+        let expected = |outcomes: &[&str]| (true, outcomes.iter().map(|outcome| (*outcome).to_owned()).collect());
+        assert_eq!(append("two"), expected(&["begun_anew", "two"]));
+        assert_eq!(append("three"), expected(&["begun_anew", "two", "three"]));
+        // As programs do that keep logs small.
+        std::fs::rename(&path, home.path().join("audit.jsonl.1")).expect("renamed");
+        files::create_private(&path, b"").expect("made");
+        assert_eq!(append("four"), expected(&["begun_anew", "four"]));
     }
 
     #[test]

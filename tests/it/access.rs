@@ -118,3 +118,30 @@ async fn without_it_requests_are_lines_for_those_who_look_closely() {
     }
     simulator.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_switched_on_and_off_while_all_goes_on() {
+    let simulator = sidekey_simulator::start(Options::default()).await.expect("a simulator");
+    let (running, log) = logging(&simulator.url(), "access = false").await;
+    let ask = async || {
+        let url = format!("http://{}/notes/mcp", running.files.public);
+        assert_eq!(send(http().post(url)).await.status, 401);
+    };
+    let original = std::fs::read_to_string(&running.files.config).expect("there");
+    let set = async |to: &str| {
+        std::fs::write(&running.files.config, original.replace("access = false", to)).expect("written");
+        let answer = sidekey(&["reload", "--config", running.config()]).await;
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    };
+    ask().await;
+    set("access = true").await;
+    ask().await;
+    eventually("the second is written", async || !lines(&log).is_empty()).await;
+    set("access = false").await;
+    ask().await;
+    set("access = true").await;
+    ask().await;
+    eventually("the fourth is written", async || lines(&log).len() >= 2).await;
+    assert_eq!(lines(&log).len(), 2, "the first and the third are not");
+    simulator.stop().await;
+}

@@ -2,12 +2,13 @@
 
 use std::process::Output;
 
+use sidekey::base::files;
 use sidekey::base::random::SystemRandom;
 use sidekey::store::keyring::generate_key;
 
 use crate::process::sidekey;
 use crate::upstream_support::{Reach, connected, world};
-use crate::world::World;
+use crate::world::{Files, Setup, World};
 
 async fn doctor(world: &World, more: &[&str]) -> Output {
     let config = world.files.config.to_str().expect("text");
@@ -67,6 +68,47 @@ async fn a_key_that_is_gone_is_missed_though_no_server_runs() {
     assert_eq!(answer.status.code(), Some(1));
     let said = said(&answer);
     assert!(said.contains("FAIL  ") && said.contains("not in store.keys"), "{said}");
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_named() {
+    let tables = "[issuer]\nidentity = \"notion\"\n[servers.hub]\ncommand = [\"no-such-program\", \"--now\"]\n\
+                  [servers.other]\ncommand = [\"/bin/sh\"]\n";
+    let files = Files::write("http://127.0.0.1:1", &Setup { tables: tables.to_owned(), ..Setup::default() });
+    let answer = sidekey(&["doctor", "--config", files.config.to_str().expect("text")]).await;
+    assert_eq!(answer.status.code(), Some(1));
+    let said = said(&answer);
+    assert!(said.contains("FAIL  servers hub: there is no command no-such-program\n"), "{said}");
+    assert!(said.contains("ok    servers other: starts /bin/sh\n"), "{said}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_missed() {
+    let (world, _) = world(Reach::default()).await;
+    connected(&world, "github", "alice").await;
+    let World { simulator, files, sidekey: running, .. } = world;
+    running.stop().await;
+    let (directory, config) = (files.home.path().join("data"), files.config.to_str().expect("text"));
+    let database = directory.join("sidekey.db");
+    let content = std::fs::read(&database).expect("there");
+    let expected = format!(
+        "error: {} is missing or empty, though its directory was in use (audit.jsonl is there): put it back, or run `sidekey \
+         restore FILE` with a backup; to begin without any connection, name another directory in store.directory\n",
+        database.display()
+    );
+    std::fs::remove_file(&database).expect("removed");
+    for command in [["status"], ["serve"]] {
+        let answer = sidekey(&[&command[..], &["--config", config]].concat()).await;
+        assert_eq!((answer.status.code(), String::from_utf8_lossy(&answer.stderr).as_ref()), (Some(1), &*expected));
+        assert!(!database.exists(), "nothing is made in its place");
+    }
+    files::create_private(&database, b"").expect("written");
+    let answer = sidekey(&["status", "--config", config]).await;
+    assert_eq!((answer.status.code(), String::from_utf8_lossy(&answer.stderr).as_ref()), (Some(1), &*expected));
+    std::fs::write(&database, content).expect("written");
+    let answer = sidekey(&["status", "--config", config]).await;
+    assert!(answer.status.success() && said(&answer).contains("alice"), "{}", said(&answer));
     simulator.stop().await;
 }
 

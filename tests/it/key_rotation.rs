@@ -123,3 +123,21 @@ async fn killed_while_it_reseals_it_goes_on_where_it_stopped() {
     drop(last);
     simulator.stop().await;
 }
+
+/// Of two configurations for one server, one has another key.
+#[tokio::test]
+async fn no_key_is_made_where_the_server_has_another_one() {
+    let simulator = simulator().await;
+    let (running, _) = connected(&simulator).await;
+    let at = |name: &str| running.files.home.path().join(name);
+    let key = out(&sidekey(&["keys", "generate"]).await);
+    sidekey::base::files::create_private(&at("other.key"), key.as_bytes()).expect("written");
+    let config = std::fs::read_to_string(&running.files.config).expect("there");
+    std::fs::write(at("other.toml"), config.replacen("file:sidekey.key", "file:other.key", 1)).expect("written");
+    let answer = sidekey(&["keys", "rotate", "--config", at("other.toml").to_str().expect("text")]).await;
+    let said = String::from_utf8_lossy(&answer.stderr);
+    assert_eq!(answer.status.code(), Some(1), "{said}");
+    assert!(said.contains("does it have the same configuration?"), "{said}");
+    assert_eq!(std::fs::read_to_string(at("other.key")).expect("there"), key, "it is as it was");
+    simulator.stop().await;
+}

@@ -339,7 +339,7 @@ async fn a_command_line_that_asks_for_the_impossible_is_answered_clearly() {
             "No provider quickboks is configured (did you mean `quickbooks`?)",
         ),
         (vec!["connect", "quickbooks", "--subject", "a b"], 2, "invalid value 'a b' for '--subject"),
-        (vec!["handle", "issue", "--subject", "a", "--expires", "soon"], 1, "`expires` is not a duration such as"),
+        (vec!["handle", "issue", "--subject", "a", "--expires", "soon"], 2, "invalid value 'soon' for '--expires"),
         (vec!["handle", "issue", "--subject", "a", "--provider", "nobody"], 3, "No provider nobody is configured (add"),
         (vec!["handle", "revoke", "h_unknown"], 3, "There is no such handle (`sidekey handle list`"),
         (vec!["handle", "revoke", "../x"], 2, "an id looks like"),

@@ -78,8 +78,7 @@ impl Recipes {
 }
 
 fn unreadable(path: &Path, what: &str, error: &std::io::Error) -> Problem {
-    let message = format!("cannot read this {what}: {error}");
-    Problem { file: path.into(), line: 0, column: 0, key: String::new(), message, hint: None }
+    Problem::of_file(path, format!("cannot read this {what}: {error}"))
 }
 
 fn read(file: &Path, text: &str) -> Result<Recipe, Vec<Problem>> {

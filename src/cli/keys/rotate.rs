@@ -10,16 +10,16 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::key_file::KeyFile;
-use super::{KeyArguments, Resealed, reseal_all};
+use super::{Resealed, reseal_all};
 use crate::base::random::SystemRandom;
 use crate::cli::admin_client::Admin;
 use crate::cli::output::{Tone, remark, text};
-use crate::cli::{CliError, load, say};
+use crate::cli::{CliError, CommonArguments, load, say};
 use crate::config::secret_ref::SecretRef;
 use crate::store::keyring::{KeyId, generate_key};
 
 /// Rotates, or goes on with a rotation.
-pub fn run(arguments: &KeyArguments) -> Result<(), CliError> {
+pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
     let config = &arguments.config.config;
     let sources = load(config)?.key_sources;
     let path = match sources.all().first() {
@@ -43,7 +43,7 @@ pub fn run(arguments: &KeyArguments) -> Result<(), CliError> {
     } else {
         file.is_writable().map_err(|why| by_hand(&why, Some(&path)))?;
         // Nothing is begun where it could not be brought to its end.
-        Admin::open(config)?.ask(Method::GET, "/v1/keys", None::<&()>)?;
+        are_the_same(&Admin::open(config)?.ask(Method::GET, "/v1/keys", None::<&()>)?, &file)?;
         file.put_in_front(generate_key(&SystemRandom)).map_err(|error| written(&path, &error))?;
         step(&format!("{} has a new first key, {}", path.display(), file.ids()[0]));
     }
@@ -94,7 +94,10 @@ pub fn run(arguments: &KeyArguments) -> Result<(), CliError> {
 fn take(admin: &Admin, file: &KeyFile) -> Result<(), CliError> {
     let path = if admin.is_served() { "/v1/keys/reload" } else { "/v1/keys" };
     let method = if admin.is_served() { Method::POST } else { Method::GET };
-    let keys = admin.ask(method, path, None::<&()>)?;
+    are_the_same(&admin.ask(method, path, None::<&()>)?, file)
+}
+
+fn are_the_same(keys: &Value, file: &KeyFile) -> Result<(), CliError> {
     let seals = text(&keys[0], "id");
     if seals != file.ids()[0].to_string() {
         let why = format!("the server that runs seals with {seals}, and the file begins with {}", file.ids()[0]);

@@ -30,6 +30,8 @@ pub trait Reloads: Send + Sync {
 pub enum Outcome {
     /// The new settings are in force.
     Applied,
+    /// The files say something else than what is in force; nothing was changed.
+    Differs,
     /// The files say what is in force already.
     Unchanged,
     /// Something is wrong; what was in force before still is.
@@ -41,6 +43,7 @@ impl Outcome {
     pub fn word(self) -> &'static str {
         match self {
             Self::Applied => "applied",
+            Self::Differs => "differs",
             Self::Unchanged => "unchanged",
             Self::Refused => "refused",
         }
