@@ -142,19 +142,20 @@ impl Dance {
     }
 
     /// Makes a one-time link for connecting `key`. The browser goes on as `continuation` says; `apis` are those that are
-    /// needed, `None` for all that are enabled.
+    /// needed, `None` for all that are enabled; `api_key` is the one that it is made with, if it is made with one.
     pub async fn create_link(
         &self,
         key: ConnectionKey,
         continuation: Continuation,
         apis: Option<BTreeSet<String>>,
+        api_key: Option<Digest>,
     ) -> Result<NewLink, BeginError> {
         if !self.parts.providers.contains_key(&key.provider) {
             return Err(BeginError::UnknownProvider(key.provider));
         }
         let token = random::secret(self.parts.random.as_ref());
         let expires_at = self.parts.clock.now().plus(LIFETIME);
-        let link = ConnectLink { key, continuation, apis, expires_at };
+        let link = ConnectLink { key, continuation, apis, api_key, expires_at };
         self.parts.store.put_connect_link(link_digest(&token), link).await.map_err(BeginError::Store)?;
         Ok(NewLink { token, expires_at })
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::base::clock::Timestamp;
 use crate::base::digest::Digest;
+use crate::model::connection::ConnectionKey;
 use crate::model::names::{ProviderName, Subject};
 
 /// What the name of a key looks like, for messages.
@@ -39,6 +40,11 @@ impl ApiKey {
     /// Whether the key may touch what belongs to this subject.
     pub fn covers_subject(&self, subject: &Subject) -> bool {
         self.subjects.as_ref().is_none_or(|prefix| subject.as_str().starts_with(prefix.as_str()))
+    }
+
+    /// Whether what was made with it for this connection is still good.
+    pub fn vouches_for(&self, key: &ConnectionKey, now: Timestamp) -> bool {
+        self.is_live(now) && self.covers_provider(&key.provider) && self.covers_subject(&key.subject)
     }
 
     /// Whether it still works.

@@ -26,6 +26,8 @@ pub struct ConnectLink {
     pub continuation: Continuation,
     /// The APIs that are needed; `None` for all that are enabled.
     pub apis: Option<BTreeSet<String>>,
+    /// With which API key it was made, if with one: it is good for as long as the key is.
+    pub api_key: Option<Digest>,
     /// After this it is refused.
     pub expires_at: Timestamp,
 }

@@ -175,7 +175,7 @@ async fn create_link(
 ) -> Result<Json<NewLinkAnswer>, Failure> {
     let NewLinkRequest { subject, provider, label } = request;
     let key = ConnectionKey::new(subject, provider, label);
-    let link = state.dance.create_link(key, Continuation::Done, None).await;
+    let link = state.dance.create_link(key, Continuation::Done, None, None).await;
     let link = link.map_err(|error| begin_failure(&state, error))?;
     let url = format!("{}/connect/{}", state.public_url.origin(), link.token.expose());
     Ok(Json(NewLinkAnswer { url, expires_at: link.expires_at.to_string() }))

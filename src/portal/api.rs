@@ -23,8 +23,10 @@ use dashmap::DashMap;
 
 use super::{PublicState, callback};
 use crate::base::clock::Timestamp;
+use crate::base::digest::Digest;
 use crate::config::settings::Api;
 use crate::model::api_key::ApiKey;
+use crate::model::connection::ConnectionKey;
 pub use openapi::document as openapi_document;
 pub use problem::{answer, wants_json};
 
@@ -61,6 +63,11 @@ impl PartnerApi {
     /// Whether browsers may be led to this page.
     pub fn may_return_to(&self, url: &str) -> bool {
         self.settings.return_to.allows(url)
+    }
+
+    /// Whether what was made with the key of this digest for this connection is still good.
+    pub fn vouches_for(&self, digest: &Digest, key: &ConnectionKey, now: Timestamp) -> bool {
+        self.settings.keys.find(digest).is_some_and(|api_key| api_key.vouches_for(key, now))
     }
 
     /// Whether it is worth asking for the name of this connection's company.

@@ -9,15 +9,16 @@ use tracing::error;
 
 use super::cookies::{is_from_our_page, set_cookie};
 use super::{PublicState, branding, connected, headers, icons, pages};
+use crate::base::digest::Digest;
 use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::dance::{BeginError, Begun};
-use crate::model::flow::RETURN_LIFETIME;
+use crate::model::flow::{ConnectLink, RETURN_LIFETIME};
 use crate::model::names::Label;
 
 /// `GET /connect/{token}`
 pub async fn page(State(state): State<PublicState>, Path(token): Path<String>) -> Response {
-    let link = match state.dance.link(&Secret::new(token)).await {
+    let link = match good_link(&state, &Secret::new(token)).await {
         Ok(link) => link,
         Err(error) => return begin_error(&error),
     };
@@ -48,6 +49,14 @@ pub async fn page(State(state): State<PublicState>, Path(token): Path<String>) -
     response
 }
 
+/// What a link would connect, if it is still good: one that a partner's program made is over once its API key is.
+pub async fn good_link(state: &PublicState, token: &Secret) -> Result<ConnectLink, BeginError> {
+    let link = state.dance.link(token).await?;
+    let vouches = |digest: &Digest| state.api.vouches_for(digest, &link.key, state.clock.now());
+    let is_good = link.api_key.as_ref().is_none_or(vouches);
+    if is_good { Ok(link) } else { Err(BeginError::LinkOver) }
+}
+
 /// `POST /connect/{token}`
 pub async fn begin(State(state): State<PublicState>, Path(token): Path<String>, headers: HeaderMap) -> Response {
     if !is_from_our_page(&headers, &state.public_url) {
@@ -60,7 +69,7 @@ pub async fn begin(State(state): State<PublicState>, Path(token): Path<String>, 
     }
     let token = Secret::new(token);
     let begun = async {
-        let key = state.dance.link(&token).await?.key;
+        let key = good_link(&state, &token).await?.key;
         Ok((state.dance.begin(&token).await?, key))
     };
     match begun.await {

@@ -78,12 +78,12 @@ async fn links_and_flows_are_used_once(store: &impl Store) {
     let url = "https://app.example/done".to_owned();
     let back = ReturnTo { url, subject: "alice".parse().expect("a subject"), label: Label::default() };
     let (continuation, apis) = (Continuation::Return(back), Some(BTreeSet::from(["ledger".to_owned()])));
-    let kept = ConnectLink { key: key("alice"), continuation, apis, expires_at };
+    let kept = ConnectLink { key: key("alice"), continuation, apis, api_key: Some([7; 32]), expires_at };
     store.put_connect_link(link, kept.clone()).await.expect("kept");
     for _ in 0..2 {
         let found = store.connect_link(link, NOW).await.expect("read").expect("looking consumes nothing");
         assert_eq!((found.key, found.continuation), (key("alice"), kept.continuation.clone()));
-        assert_eq!(found.apis, kept.apis);
+        assert_eq!((found.apis, found.api_key), (kept.apis.clone(), kept.api_key));
     }
     assert!(store.connect_link(link, expires_at).await.expect("read").is_none(), "expired");
     assert!(store.connect_link([9; 32], NOW).await.expect("read").is_none(), "unknown");

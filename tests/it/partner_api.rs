@@ -879,12 +879,22 @@ async fn a_key_that_is_taken_out_of_the_configuration_is_good_no_more() {
     let partner = Partner::start().await;
     assert_eq!(partner.get(&partner.wide, "/oauth/connections").await.status, 200);
     assert_eq!(partner.get(&partner.books, "/oauth/connections").await.status, 200);
+    let (url, other) = (partner.url("org-1").await, partner.world.link("quickbooks", "org-1").await);
+    let page = partner.world.public(&format!("/connect/{}", url.split("token=").nth(1).expect("a token")));
+    assert_eq!(send(http().get(&page)).await.status, 200);
     let hash = |key: &str| hash_text(&sha256(key.as_bytes()));
     change_configuration(&partner.world.files, &hash(&partner.books), &hash("another key"));
     crate::world::eventually("the key is refused", async || {
         partner.get(&partner.books, "/oauth/connections").await.status == 401
     })
     .await;
+    // Neither are the links that were made with it; those that were not are.
+    assert_link_over(&send(http().get(&url).header("accept", "application/json")).await);
+    for over in [send(http().get(&page)).await, send(http().post(&page)).await] {
+        assert_eq!(over.status, 404);
+        assert!(over.text().contains("This link is over"), "{}", over.text());
+    }
+    assert_eq!(send(http().get(&other)).await.status, 200);
     let keys = partner.world.admin("GET", "/v1/api-keys", "").await.json();
     assert!(keys["api_keys"][2]["last_used_at"].is_string(), "what is known of the others stays: {keys}");
     assert_eq!(partner.get(&partner.wide, "/oauth/connections").await.status, 200);

@@ -14,6 +14,7 @@ use tracing::info;
 
 use super::problem::Refused;
 use crate::base::address::ClientAddress;
+use crate::base::digest::Digest;
 use crate::base::rate_limit::Verdict;
 use crate::base::shown::shown;
 use crate::model::api_key::ApiKey;
@@ -30,6 +31,8 @@ pub struct Call {
     pub state: PublicState,
     /// The key.
     pub key: Arc<ApiKey>,
+    /// What it is found by.
+    pub digest: Digest,
     verdict: Verdict,
 }
 
@@ -47,7 +50,7 @@ impl FromRequestParts<PublicState> for Call {
 
     async fn from_request_parts(parts: &mut Parts, state: &PublicState) -> Result<Self, Response> {
         let address = parts.extensions.get::<ClientAddress>().copied().unwrap_or_default();
-        let Some(key) = good_key(state, &parts.headers) else {
+        let Some((digest, key)) = good_key(state, &parts.headers) else {
             let verdict = state.limits.unauthenticated(address);
             if !verdict.allowed {
                 return Err(too_many(&verdict));
@@ -61,12 +64,12 @@ impl FromRequestParts<PublicState> for Call {
             return Err(too_many(&verdict));
         }
         state.api.memory.used.insert(Arc::clone(&key.name), state.clock.now());
-        Ok(Self { state: state.clone(), key, verdict })
+        Ok(Self { state: state.clone(), key, digest, verdict })
     }
 }
 
 /// The key that a request bears. What is compared is digests, so the time that it takes tells nothing.
-fn good_key(state: &PublicState, headers: &HeaderMap) -> Option<Arc<ApiKey>> {
+fn good_key(state: &PublicState, headers: &HeaderMap) -> Option<(Digest, Arc<ApiKey>)> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let (scheme, presented) = value.to_str().ok()?.split_once(' ')?;
@@ -76,7 +79,7 @@ fn good_key(state: &PublicState, headers: &HeaderMap) -> Option<Arc<ApiKey>> {
     let digest = issued_token::digest(Kind::ApiKey, presented.trim())?;
     let key = state.api.settings.keys.find(&digest)?;
     if key.is_live(state.clock.now()) {
-        return Some(Arc::clone(key));
+        return Some((digest, Arc::clone(key)));
     }
     info!(operation = "api", api_key = %key.name, outcome = "expired");
     let record = Record { api_key: Some(key.name.to_string()), ..Record::new("api_call", "expired") };

@@ -19,13 +19,14 @@ use tracing::error;
 
 use super::access::{About, Call, body, connection_in, query};
 use super::problem::{self, Refused, wants_json};
+use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::dance::NewLink;
 use crate::model::connection::ConnectionKey;
 use crate::model::continuation::Continuation;
 use crate::model::names::Label;
 use crate::model::return_to::ReturnTo;
-use crate::portal::connect::to_provider;
+use crate::portal::connect::{good_link, to_provider};
 use crate::portal::limited::{From, too_many, too_many_page};
 use crate::portal::{PublicState, connected, pages, session};
 
@@ -102,7 +103,7 @@ async fn make(
             names.join(", ")
         )));
     }
-    let link = link(&call.state, &key, request.return_to, request.apis).await?;
+    let link = link(&call.state, &key, request.return_to, request.apis, Some(call.digest)).await?;
     let origin = call.state.public_url.origin();
     let token = link.token.expose();
     Ok(ConnectAnswer {
@@ -128,6 +129,7 @@ async fn link(
     key: &ConnectionKey,
     return_to: Option<String>,
     apis: Option<BTreeSet<String>>,
+    api_key: Option<Digest>,
 ) -> Result<NewLink, Refused> {
     let continuation = match return_to {
         Some(url) if state.api.may_return_to(&url) => {
@@ -136,7 +138,7 @@ async fn link(
         Some(_) => return Err(Refused::ReturnTo),
         None => Continuation::Done,
     };
-    Ok(state.dance.create_link(key.clone(), continuation, apis).await?)
+    Ok(state.dance.create_link(key.clone(), continuation, apis, api_key).await?)
 }
 
 /// `GET /api/v1/oauth/{provider}/connect/{subject}`: for browsers.
@@ -180,7 +182,7 @@ async fn lead_on(
         Some(token) => Secret::new(token),
         None => of_session(state, &named, asked.return_to, headers).await?,
     };
-    let key = state.dance.link(&token).await?.key;
+    let key = good_link(state, &token).await?.key;
     if (&key.subject, &key.provider) != (&named.subject, &named.provider) {
         return Err(Refused::Browser);
     }
@@ -205,7 +207,7 @@ async fn of_session(
     if user.is_none_or(|user| user.subject != key.subject) {
         return Err(Refused::Browser);
     }
-    Ok(link(state, key, return_to, None).await?.token)
+    Ok(link(state, key, return_to, None, None).await?.token)
 }
 
 /// Whether a browser was led here by a page of ours or of the partner's, or it is no browser at all.

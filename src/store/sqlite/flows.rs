@@ -17,8 +17,8 @@ use crate::store::seal::Sealed;
 pub fn put_link(db: &Connection, digest: &Digest, link: &ConnectLink) -> rusqlite::Result<()> {
     let ConnectionKey { subject, provider, label, .. } = &link.key;
     db.execute(
-        "INSERT INTO connect_links (digest, subject, provider, label, expires_at, continuation, apis)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO connect_links (digest, subject, provider, label, expires_at, continuation, apis, api_key)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             digest.as_slice(),
             subject.as_str(),
@@ -26,7 +26,8 @@ pub fn put_link(db: &Connection, digest: &Digest, link: &ConnectLink) -> rusqlit
             label.as_str(),
             link.expires_at.as_millis(),
             json(&link.continuation),
-            link.apis.as_ref().map(json)
+            link.apis.as_ref().map(json),
+            link.api_key.as_ref().map(Digest::as_slice)
         ],
     )?;
     Ok(())
@@ -41,6 +42,7 @@ pub fn link(db: &Connection, digest: &Digest, now: Timestamp) -> rusqlite::Resul
                 key: key(row)?,
                 continuation: from_json(row, "continuation")?.unwrap_or(Continuation::Done),
                 apis: from_json(row, "apis")?,
+                api_key: row.get("api_key")?,
                 expires_at: expires_at(row)?,
             })
         },
