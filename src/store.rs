@@ -26,7 +26,7 @@ use crate::model::names::{ProviderName, Subject};
 use crate::store::keyring::KeyId;
 use crate::store::record::{
     Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, Recapture, RefreshFailure, RefreshedTokens,
-    RevocationRecord,
+    RevocationRecord, WaitingRevocation,
 };
 use crate::store::reseal::{KeyUse, SealedPlace, SealedValue};
 use crate::store::seal::Sealed;
@@ -104,6 +104,9 @@ pub trait Store: Send + Sync {
 
     /// What is to be given back now, at most `limit`.
     async fn revocations_due(&self, now: Timestamp, limit: usize) -> Result<Vec<RevocationRecord>, StoreError>;
+
+    /// All that wait to be given back, of one subject or of all, those that wait longest first.
+    async fn revocations_waiting(&self, subject: Option<Subject>) -> Result<Vec<WaitingRevocation>, StoreError>;
 
     /// Counts a try that failed, and puts the next one off.
     async fn postpone_revocation(&self, id: String, until: Timestamp) -> Result<(), StoreError>;

@@ -3,8 +3,9 @@
 use clap::Args;
 use http::Method;
 
+use super::admin_client::Admin;
 use super::output::{relative_and_exact, remark};
-use super::{CliError, CommonArguments, admin_client, say};
+use super::{CliError, CommonArguments, say};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::portal::admin::NewLinkRequest;
 
@@ -30,7 +31,8 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         provider: arguments.provider.clone(),
         label: arguments.label.clone(),
     };
-    let answer = admin_client::ask(arguments.common.file(), Method::POST, "/v1/connect-links", Some(&request))?;
+    let admin = Admin::open(arguments.common.file())?;
+    let answer = admin.ask(Method::POST, "/v1/connect-links", Some(&request))?;
     if arguments.common.json {
         say(&answer.to_string());
     } else {
@@ -38,7 +40,8 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
         // The link alone: fit for `$(...)`.
         say(&text("url"));
         let until = relative_and_exact(&answer["expires_at"]).unwrap_or_default();
-        remark(&format!("open it in a browser; it works once, and expires {until}"));
+        let when = if admin.is_served() { "" } else { " once a server runs (`sidekey serve`)" };
+        remark(&format!("open it in a browser{when}; it works once, and expires {until}"));
     }
     Ok(())
 }

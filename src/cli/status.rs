@@ -47,7 +47,30 @@ fn sections(answer: &Value, is_part: bool) -> Vec<String> {
     lines.extend(server(answer));
     lines.extend(configuration(&answer["configuration"]));
     lines.extend(connections(answer, is_part));
+    lines.extend(revocations(answer));
     lines.extend(children(answer));
+    lines
+}
+
+/// Grants that their providers still hold to be good.
+fn revocations(answer: &Value) -> Vec<String> {
+    let waiting = answer["revocations_waiting"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if waiting.is_empty() {
+        return Vec::new();
+    }
+    let row = |one: &Value| {
+        let time = |key: &str| Cell::plain(relative(&one[key]).unwrap_or_default());
+        let names = ["subject", "provider", "label"].map(|key| Cell::plain(text(one, key)));
+        let counted = [time("since"), Cell::plain(one["attempts"].to_string()), time("next_try_at")];
+        names.into_iter().chain(counted).collect()
+    };
+    let title = format!(
+        "revocations  {}",
+        Tone::Notable.paint(&format!("{} the provider could not be told of yet", waiting.len()))
+    );
+    let headings = ["SUBJECT", "PROVIDER", "LABEL", "DISCONNECTED", "TRIES", "NEXT TRY"];
+    let mut lines = vec![String::new(), title, String::new()];
+    lines.extend(table(&headings, &waiting.iter().map(row).collect::<Vec<Vec<Cell>>>()));
     lines
 }
 
@@ -132,7 +155,22 @@ fn connections(answer: &Value, is_part: bool) -> Vec<String> {
     let headings = ["SUBJECT", "PROVIDER", "LABEL", "STATE", "EXPIRES", "REFRESHED", "NOTES"];
     let mut lines = vec![format!("connections  {}{attention}", connections.len()), String::new()];
     lines.extend(table(&headings, &rows));
+    lines.extend(way_out(&connections));
     lines
+}
+
+/// What to do about those that only their users can mend.
+fn way_out(connections: &[Value]) -> Vec<String> {
+    let is_dead = |connection: &&Value| connection["state"] == "needs_reauth" && connection["token"].is_null();
+    let mut dead = connections.iter().filter(is_dead);
+    let Some(first) = dead.next() else { return Vec::new() };
+    let label = match text(first, "label") {
+        label if label == Label::default().as_str() => String::new(),
+        label => format!(" --label {label}"),
+    };
+    let such = if dead.next().is_some() { " such as" } else { "" };
+    let command = format!("sidekey connect {} --subject {}{label}", text(first, "provider"), text(first, "subject"));
+    vec![String::new(), format!("to be connected again, with a link for the user{such}: {command}")]
 }
 
 /// How a connection's state is to be taken.
@@ -175,4 +213,28 @@ fn notes(connection: &Value) -> String {
         notes.push(format!("last error: {error}"));
     }
     notes.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_command_that_helps_is_said_once() {
+        let of = |subject: &str, label: &str, state: &str| json!({"provider": "p", "subject": subject, "label": label, "state": state});
+        let (well, dead, other) =
+            (of("a", "default", "active"), of("b", "default", "needs_reauth"), of("c", "x", "needs_reauth"));
+        let further =
+            json!({"provider": "p", "subject": "b", "label": "default", "state": "needs_reauth", "token": "t"});
+        let said =
+            |connections: &[&Value]| way_out(&Vec::from_iter(connections.iter().map(|one| (*one).clone()))).pop();
+        assert_eq!(said(&[&well]), None);
+        let once = "to be connected again, with a link for the user: sidekey connect p --subject ";
+        assert_eq!(said(&[&well, &dead, &further]), Some(format!("{once}b")));
+        assert_eq!(said(&[&other]), Some(format!("{once}c --label x")));
+        let such = "to be connected again, with a link for the user such as: sidekey connect p --subject b";
+        assert_eq!(said(&[&dead, &other]).as_deref(), Some(such));
+    }
 }

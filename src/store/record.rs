@@ -211,6 +211,19 @@ pub struct RevocationRecord {
     pub attempts: u32,
 }
 
+/// A grant that its provider could not be told about yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingRevocation {
+    /// What the connection was found by.
+    pub key: ConnectionKey,
+    /// When it was disconnected.
+    pub since: Timestamp,
+    /// When the provider is told again.
+    pub next_try_at: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
 /// A flow at rest.
 #[derive(Clone, Debug)]
 pub struct FlowRecord {

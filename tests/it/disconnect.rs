@@ -96,6 +96,20 @@ async fn a_connection_that_was_made_anew_is_not_ended_by_what_was_queued_before(
         assert_eq!(world.disconnect(provider, "alice").await.json()["revocation"], "queued");
         world.connect(provider, "alice").await;
     }
+    let waiting = async |query: &str| {
+        let status = world.admin("GET", &format!("/v1/status{query}"), "").await.json();
+        let waiting = status["revocations_waiting"].as_array().expect("a list").clone();
+        assert!(waiting.iter().all(|one| one["attempts"].as_u64() >= Some(1) && one["since"].is_string()), "{status}");
+        waiting.iter().map(|one| one["provider"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    for (query, expected) in
+        [("", &["quickbooks", "github"][..]), ("?subject=alice", &["quickbooks", "github"]), ("?subject=bob", &[])]
+    {
+        assert_eq!(waiting(query).await, expected);
+    }
+    let said = sidekey(&["status", "--config", world.files.config.to_str().expect("text")]).await;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("revocations  2 the provider could not be told of yet"), "{said}");
     world.simulator.clear_faults();
     // GitHub takes back single tokens, so that the old ones are none of the new grant's business.
     eventually("what belongs to one token is given back", async || world.revokes("github") == 1).await;

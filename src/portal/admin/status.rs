@@ -12,9 +12,9 @@ use crate::base::clock::Timestamp;
 use crate::base::problem_details::ProblemDetails;
 use crate::catalogue::Provider;
 use crate::model::child_status::ChildStatus;
-use crate::model::connection::{Captured, ConnectionState, RefreshTrouble};
+use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
 use crate::model::names::{Label, ProviderName, Subject, TokenName};
-use crate::store::record::ConnectionRecord;
+use crate::store::record::{ConnectionRecord, WaitingRevocation};
 use crate::store::seal::Sealer;
 use crate::vault::guard::ConfirmError;
 
@@ -42,6 +42,8 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration: Option<Arc<ConfigurationStatus>>,
     connections: Vec<ConnectionStatus>,
+    /// Grants that were disconnected, and of which their providers could not be told yet.
+    revocations_waiting: Vec<RevocationStatus>,
     /// The child processes of MCP servers that speak stdio.
     children: Vec<ChildStatus>,
 }
@@ -54,6 +56,28 @@ struct ServerStatus {
     /// What is not well, by part.
     troubles: BTreeMap<&'static str, String>,
     listens: Addresses,
+}
+
+#[derive(Serialize)]
+struct RevocationStatus {
+    subject: Subject,
+    provider: ProviderName,
+    label: Label,
+    /// Which of the grant's access tokens; absent for the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<TokenName>,
+    since: String,
+    next_try_at: String,
+    attempts: u32,
+}
+
+impl From<WaitingRevocation> for RevocationStatus {
+    fn from(waiting: WaitingRevocation) -> Self {
+        let WaitingRevocation { key, since, next_try_at, attempts } = waiting;
+        let ConnectionKey { subject, provider, label, token } = key;
+        let (since, next_try_at) = (since.to_string(), next_try_at.to_string());
+        Self { subject, provider, label, token, since, next_try_at, attempts }
+    }
 }
 
 #[derive(Serialize)]
@@ -146,6 +170,8 @@ pub(super) async fn status(
 ) -> Result<Json<Status>, Failure> {
     let mut children = state.children.as_ref().map(|children| children()).unwrap_or_default();
     children.retain(|child| query.subject.as_ref().is_none_or(|subject| child.subject == *subject));
+    let mut waiting = state.store.revocations_waiting(query.subject.clone()).await?;
+    waiting.retain(|waiting| query.label.as_ref().is_none_or(|label| waiting.key.label == *label));
     let records = state.store.connections(query.subject).await?;
     let is_meant = |record: &ConnectionRecord| query.label.as_ref().is_none_or(|label| record.key.label == *label);
     let of = |record: ConnectionRecord| {
@@ -162,6 +188,7 @@ pub(super) async fn status(
         held_back: state.vault.held_back(),
         configuration: state.reloads.as_ref().map(|reloads| reloads.status()),
         connections: records.into_iter().filter(is_meant).map(of).collect(),
+        revocations_waiting: waiting.into_iter().map(RevocationStatus::from).collect(),
         children,
     }))
 }

@@ -15,7 +15,7 @@ use crate::model::names::{ProviderName, Subject};
 use crate::store::keyring::KeyId;
 use crate::store::record::{
     Alternate, Beginning, ConnectionRecord, FlowRecord, GuardRecord, Recapture, RefreshFailure, RefreshedTokens,
-    RevocationRecord,
+    RevocationRecord, WaitingRevocation,
 };
 use crate::store::reseal::{KeyUse, SealedPlace, SealedValue};
 use crate::store::seal::Sealed;
@@ -67,6 +67,10 @@ impl Store for SqliteStore {
 
     async fn revocations_due(&self, now: Timestamp, limit: usize) -> Result<Vec<RevocationRecord>, StoreError> {
         self.run(move |db| revocations::due(db, now, limit)).await
+    }
+
+    async fn revocations_waiting(&self, subject: Option<Subject>) -> Result<Vec<WaitingRevocation>, StoreError> {
+        self.run(move |db| revocations::waiting(db, subject.as_ref())).await
     }
 
     async fn postpone_revocation(&self, id: String, until: Timestamp) -> Result<(), StoreError> {

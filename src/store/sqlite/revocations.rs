@@ -6,7 +6,8 @@ use super::alternates;
 use super::connections::{from_json, readable, token_column, token_key};
 use crate::base::clock::Timestamp;
 use crate::model::connection::ConnectionKey;
-use crate::store::record::RevocationRecord;
+use crate::model::names::Subject;
+use crate::store::record::{RevocationRecord, WaitingRevocation};
 use crate::store::seal::Sealed;
 
 /// What a revocation is made of; a connection's row outlives it.
@@ -84,6 +85,21 @@ pub fn due(db: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Ve
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let records = statement.query_map(params![now.as_millis(), limit], record)?;
     readable(records)
+}
+
+pub fn waiting(db: &Connection, subject: Option<&Subject>) -> rusqlite::Result<Vec<WaitingRevocation>> {
+    let sql = "SELECT subject, provider, label, token, created_at, due_at, attempts FROM revocations
+               WHERE ?1 IS NULL OR subject = ?1 ORDER BY created_at, id";
+    let mut statement = db.prepare(sql)?;
+    let found = statement.query_map([subject.map(Subject::as_str)], |row| {
+        Ok(WaitingRevocation {
+            key: token_key(row)?,
+            since: Timestamp::from_millis(row.get("created_at")?),
+            next_try_at: Timestamp::from_millis(row.get("due_at")?),
+            attempts: row.get("attempts")?,
+        })
+    })?;
+    readable(found)
 }
 
 pub fn postpone(db: &Connection, id: &str, until: Timestamp) -> rusqlite::Result<()> {
