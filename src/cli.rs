@@ -194,9 +194,7 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
     let (json, cli) = match parsed {
         Ok(parsed) => parsed,
         Err(error) if error.use_stderr() && says_json(&arguments) => {
-            let rendered = error.render().to_string();
-            let message = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            return report(&CliError::Usage(message), true);
+            return report(&CliError::Usage(on_one_line(&error.render().to_string())), true);
         }
         Err(error) => {
             let _ = error.print();
@@ -251,6 +249,13 @@ pub fn main(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) ->
 /// All commands, with all that they take.
 pub fn commands() -> clap::Command {
     Cli::command()
+}
+
+/// What is wrong, and what was meant, without how to use the command.
+fn on_one_line(rendered: &str) -> String {
+    let lines = rendered.lines().map(str::trim).take_while(|line| !line.starts_with("Usage: "));
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    Vec::from_iter(lines).join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Whether the innermost command was told to answer in JSON.

@@ -78,6 +78,8 @@ pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
     let failed = checks.iter().filter(|check| check.outcome == Outcome::Fail).count();
     match (failed, settings.is_some()) {
         (0, _) => Ok(()),
+        // In JSON the checks say it all.
+        (_, is_read) if arguments.json => Err(CliError::Said(if is_read { 1 } else { 2 })),
         (1, true) => Err(CliError::Failed("1 thing does not work".to_owned())),
         (_, true) => Err(CliError::Failed(format!("{failed} things do not work"))),
         (_, false) => Err(CliError::Usage("the configuration is wrong".to_owned())),
@@ -150,6 +152,13 @@ fn store_and_keys(config: &Path, settings: &Settings) -> Vec<Check> {
 fn store(directory: &str, served: bool, status: &Value) -> Check {
     let count = status["connections"].as_array().map_or(0, Vec::len);
     let connections = format!("{count} connection{}", if count == 1 { "" } else { "s" });
+    let troubles = status["server"]["troubles"].as_object().into_iter().flatten();
+    let troubles: Vec<String> =
+        troubles.map(|(part, why)| format!("{part}: {}", why.as_str().unwrap_or_default())).collect();
+    if !troubles.is_empty() {
+        let detail = format!("{directory}: the server that runs is not well: {}", troubles.join("; "));
+        return Check::fail("store", detail, "its log says more; docs/troubleshooting.md explains each");
+    }
     match (served, status["version"].as_str()) {
         (true, Some(version)) if version != env!("CARGO_PKG_VERSION") => Check::note(
             "store",

@@ -303,6 +303,11 @@ async fn issue_handle(
         }
     }
     let expires_at = match request.expires.as_deref().map(str::parse::<DurationText>) {
+        Some(Ok(duration)) if duration.0.is_zero() => {
+            return Err(Failure::bad_request(
+                "`expires` is over at once; leave it out for a handle without an end".to_owned(),
+            ));
+        }
         Some(Ok(duration)) => Some(state.clock.now().plus(duration.0)),
         Some(Err(expected)) => return Err(Failure::bad_request(format!("`expires` is not {expected}"))),
         None => None,

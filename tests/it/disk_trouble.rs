@@ -1,5 +1,6 @@
 //! What an operator sees of a disk that fails for a while, and of files that are taken away.
 
+use crate::process::sidekey;
 use crate::small_disk::{call, counters, readiness, simulator, small_disk};
 use crate::world::{admin, eventually};
 
@@ -50,6 +51,24 @@ async fn files_that_are_taken_away_are_missed_and_nothing_more_is_refreshed() {
     .await;
     let why = readiness(&disk.program).await.json();
     assert!(why["store"].as_str().is_some_and(|why| why.contains("was removed or replaced")), "{why}");
+    let socket = disk.program.files.home.path().join("admin.sock");
+    for (path, body) in [
+        ("/v1/handles", "{\"subject\":\"alice\"}"),
+        ("/v1/connect-links", "{\"subject\":\"alice\",\"provider\":\"github\"}"),
+        ("/v1/disconnect", "{\"subject\":\"alice\",\"provider\":\"github\"}"),
+    ] {
+        let refused = admin(&socket, "POST", path, body).await;
+        let said = refused.text();
+        assert!(refused.status == 503 && said.contains("was removed or replaced"), "{path}: {said}");
+    }
+    assert_eq!(counters(&simulator).revokes, 0, "what would not be remembered is not done");
+    let checks = sidekey(&["doctor", "--json", "--config", disk.program.config()]).await;
+    assert_eq!((checks.status.code(), checks.stderr.len()), (Some(1), 0));
+    let checks: serde_json::Value = serde_json::from_slice(&checks.stdout).expect("JSON");
+    let store = checks["checks"].as_array().into_iter().flatten().find(|check| check["check"] == "store");
+    let (outcome, detail) = store.map(|store| (&store["outcome"], &store["detail"])).expect("it is looked at");
+    assert_eq!(outcome, "fail", "{checks}");
+    assert!(detail.as_str().is_some_and(|detail| detail.contains("was removed or replaced")), "{checks}");
     eventually("the token has expired", async || call(&disk.program, &handle).await == 503).await;
     assert_eq!(counters(&simulator).refresh_attempts, 0, "what would be stored nowhere is not asked for");
     disk.run("mv data/aside/* data").await;

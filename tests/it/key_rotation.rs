@@ -141,3 +141,28 @@ async fn no_key_is_made_where_the_server_has_another_one() {
     assert_eq!(std::fs::read_to_string(at("other.key")).expect("there"), key, "it is as it was");
     simulator.stop().await;
 }
+
+/// Two operators, or one who is impatient.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_rotations_at_once_one_waits_and_no_key_is_lost() {
+    let simulator = simulator().await;
+    let (mut running, handles) = connected(&simulator).await;
+    let config = running.config().to_owned();
+    let rotate = async || {
+        let answer = sidekey(&["keys", "rotate", "--config", &config]).await;
+        let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+        assert!(answer.status.success() || said.contains("another `sidekey keys rotate` works on "), "{said}");
+        answer.status.success()
+    };
+    for _ in 0..4 {
+        let done = futures_util::future::join_all([rotate(), rotate(), rotate()]).await;
+        assert!(done.contains(&true), "one of them works");
+    }
+    running.signal(Signal::TERM).await;
+    let running = Program::start(running.files, &[], Stdio::null()).await;
+    for handle in &handles {
+        assert_eq!(call(&running, handle).await, 200, "what is stored can be opened");
+    }
+    drop(running);
+    simulator.stop().await;
+}

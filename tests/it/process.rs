@@ -340,6 +340,7 @@ async fn a_command_line_that_asks_for_the_impossible_is_answered_clearly() {
         ),
         (vec!["connect", "quickbooks", "--subject", "a b"], 2, "invalid value 'a b' for '--subject"),
         (vec!["handle", "issue", "--subject", "a", "--expires", "soon"], 2, "invalid value 'soon' for '--expires"),
+        (vec!["handle", "issue", "--subject", "a", "--expires", "0d"], 1, "`expires` is over at once"),
         (vec!["handle", "issue", "--subject", "a", "--provider", "nobody"], 3, "No provider nobody is configured (add"),
         (vec!["handle", "revoke", "h_unknown"], 3, "There is no such handle (`sidekey handle list`"),
         (vec!["handle", "revoke", "../x"], 2, "an id looks like"),
@@ -347,6 +348,18 @@ async fn a_command_line_that_asks_for_the_impossible_is_answered_clearly() {
         let output = sidekey(&[arguments.as_slice(), &["--config", running.config()]].concat()).await;
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", errors(&output));
         assert!(errors(&output).contains(message), "{arguments:?}: {}", errors(&output));
+    }
+    for (arguments, detail) in [
+        (
+            vec!["connect", "quickbooks", "--json"],
+            "the following required arguments were not provided: --subject <SUBJECT>",
+        ),
+        (vec!["statsu", "--json"], "unrecognized subcommand 'statsu' tip: some similar subcommands exist:"),
+    ] {
+        let output = sidekey(&arguments).await;
+        let problem: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
+        let told = problem["detail"].as_str().expect("text");
+        assert!(output.status.code() == Some(2) && told.starts_with(detail), "{told}");
     }
     simulator.stop().await;
 }

@@ -12,14 +12,15 @@ use crate::portal::admin::{Outcome, ReloadAnswer};
 pub fn ask(arguments: &CommonArguments, method: Method, path: &str) -> Result<ReloadAnswer, CliError> {
     let socket = config::places(&arguments.config.config).map_err(CliError::Config)?.admin_socket;
     let answer = runtime(1)?.block_on(admin_client::ask_server(&socket, method, path, None::<&()>))?;
-    if arguments.json {
-        say(&answer.to_string());
-    }
+    let json = answer.to_string();
     let answer: ReloadAnswer = serde_json::from_value(answer).map_err(|error| CliError::Failed(error.to_string()))?;
-    match answer.outcome {
-        Outcome::Refused => Err(CliError::Config(answer.problems)),
-        _ => Ok(answer),
+    if answer.outcome == Outcome::Refused {
+        return Err(CliError::Config(answer.problems));
     }
+    if arguments.json {
+        say(&json);
+    }
+    Ok(answer)
 }
 
 /// One line about a change.

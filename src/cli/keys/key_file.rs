@@ -1,6 +1,6 @@
 //! A file that holds the keys of the store, one a line, the first of them the one that seals.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,21 @@ impl KeyFile {
         let ids = KeyRing::new(keys).map(|ring| ring.ids().collect()).unwrap_or_default();
         let lines = text.expose().lines().map(str::trim).filter(|line| !line.is_empty()).map(Secret::new).collect();
         Ok(Self { path: path.to_owned(), lines, ids })
+    }
+
+    /// Keeps others from changing it, as long as what is returned lives: of two that do, one would undo the other, and a key that
+    /// values are sealed with would be gone.
+    pub fn hold(path: &Path) -> Result<File, String> {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", directory.display());
+        let held = File::open(directory).map_err(|error| failed(&error))?;
+        match held.try_lock() {
+            Ok(()) => Ok(held),
+            Err(TryLockError::WouldBlock) => {
+                Err(format!("another `sidekey keys rotate` works on {}; wait for its end", path.display()))
+            }
+            Err(TryLockError::Error(error)) => Err(failed(&error)),
+        }
     }
 
     /// The keys, the one that seals first.
@@ -61,6 +76,9 @@ impl KeyFile {
     /// Replaced as a whole, so that whoever reads it meanwhile has all of the old or all of the new; with the same owner and mode,
     /// so that the same processes can read it.
     fn write(&mut self) -> io::Result<()> {
+        if Self::read(&self.path).is_ok_and(|now| now.ids != self.ids) {
+            return Err(io::Error::other("it was changed meanwhile; look at it, and run this again"));
+        }
         let (path, mut file) = self.new_file()?;
         let text = Zeroizing::new(self.lines.iter().map(|line| format!("{}\n", line.expose())).collect::<String>());
         file.write_all(text.as_bytes())?;
@@ -128,6 +146,22 @@ mod tests {
         assert_eq!(KeyFile::read(&path).expect("read").ids(), &both.ids()[..1]);
         assert_eq!(std::fs::metadata(&path).expect("there").mode() & 0o777, 0o640);
         assert!(!home.path().join("k.new").exists());
+    }
+
+    #[test]
+    fn nobody_changes_what_somebody_else_changes() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("k");
+        files::create_private(&path, generate_key(&SystemRandom).expose().as_bytes()).expect("made");
+        let held = KeyFile::hold(&path).expect("nobody else does");
+        assert!(KeyFile::hold(&path).expect_err("held").starts_with("another `sidekey keys rotate` works on "));
+        drop(held);
+        drop(KeyFile::hold(&path).expect("free again"));
+        let (mut one, mut other) = (KeyFile::read(&path).expect("read"), KeyFile::read(&path).expect("read"));
+        one.put_in_front(generate_key(&SystemRandom)).expect("written");
+        let late = other.put_in_front(generate_key(&SystemRandom)).expect_err("it is not what it was");
+        assert!(late.to_string().contains("was changed meanwhile"), "{late}");
+        assert_eq!(KeyFile::read(&path).expect("read").ids(), one.ids());
     }
 
     #[test]

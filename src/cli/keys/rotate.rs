@@ -32,6 +32,7 @@ pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
             remark(what);
         }
     };
+    let _held = KeyFile::hold(&path).map_err(CliError::Failed)?;
     let mut file = KeyFile::read(&path).map_err(CliError::Failed)?;
     let is_resumed = file.ids().len() > 1;
     if is_resumed {
@@ -43,7 +44,9 @@ pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
     } else {
         file.is_writable().map_err(|why| by_hand(&why, Some(&path)))?;
         // Nothing is begun where it could not be brought to its end.
-        are_the_same(&Admin::open(config)?.ask(Method::GET, "/v1/keys", None::<&()>)?, &file)?;
+        let keys = Admin::open(config)?.ask(Method::GET, "/v1/keys", None::<&()>)?;
+        are_the_same(&keys, &file)?;
+        are_enough(&keys)?;
         file.put_in_front(generate_key(&SystemRandom)).map_err(|error| written(&path, &error))?;
         step(&format!("{} has a new first key, {}", path.display(), file.ids()[0]));
     }
@@ -95,6 +98,18 @@ fn take(admin: &Admin, file: &KeyFile) -> Result<(), CliError> {
     let path = if admin.is_served() { "/v1/keys/reload" } else { "/v1/keys" };
     let method = if admin.is_served() { Method::POST } else { Method::GET };
     are_the_same(&admin.ask(method, path, None::<&()>)?, file)
+}
+
+/// What another key has sealed cannot be sealed anew.
+fn are_enough(keys: &Value) -> Result<(), CliError> {
+    let missing = keys.as_array().into_iter().flatten().find(|key| key["role"] == "missing");
+    missing.map_or(Ok(()), |key| {
+        Err(CliError::Failed(format!(
+            "{} values are sealed with {}, which is not in store.keys: put that key back, or give it up in store.lost_keys",
+            key["values"],
+            text(key, "id")
+        )))
+    })
 }
 
 fn are_the_same(keys: &Value, file: &KeyFile) -> Result<(), CliError> {

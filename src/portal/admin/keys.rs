@@ -41,7 +41,22 @@ pub(super) async fn list(State(state): State<AdminState>) -> Result<Json<Vec<Key
         let role = if state.lost_keys.contains(&id) { "given_up" } else { "missing" };
         KeyStatus { id, role: role.to_owned(), values: used.values }
     });
-    Ok(Json(configured.chain(missing).collect()))
+    let mut keys: Vec<KeyStatus> = configured.chain(missing).collect();
+    if let Some(AuthorityError::UnknownKey(_, id)) = state.authority.missing_key() {
+        add_missing(&mut keys, id.to_string(), &state.lost_keys);
+    }
+    Ok(Json(keys))
+}
+
+/// Counts the key of the local authority, which is no value of the store.
+fn add_missing(keys: &mut Vec<KeyStatus>, id: String, lost_keys: &[String]) {
+    match keys.iter_mut().find(|key| key.id == id) {
+        Some(key) => key.values += 1,
+        None => {
+            let role = if lost_keys.contains(&id) { "given_up" } else { "missing" };
+            keys.push(KeyStatus { id, role: role.to_owned(), values: 1 });
+        }
+    }
 }
 
 /// Answer of `POST /v1/keys/reseal`.

@@ -115,12 +115,6 @@ impl Keeper {
             return Err(StoreError::Failed("the outcome of an earlier refresh cannot be written".to_owned()));
         }
         let Some(place) = &mut self.place else { return Ok(()) };
-        if !place.is_ours() {
-            return Err(StoreError::Failed(format!(
-                "{} was removed or replaced while it was in use; put it back, or stop Sidekey, restore a backup, start it",
-                place.path.display()
-            )));
-        }
         place.reserve.fill().map_err(|error| {
             StoreError::Failed(format!("no space can be set aside for refreshed tokens: {error}; free some disk space"))
         })
@@ -140,6 +134,7 @@ impl Keeper {
 
     /// Makes sure that the connection can be written to, and writes what is owed.
     fn mend(&mut self) -> Result<(), StoreError> {
+        self.notice_a_loss();
         self.replace_connection()?;
         while let Some(owed) = self.owed.first_entry() {
             match owed.get()(&mut self.connection) {
@@ -153,6 +148,22 @@ impl Keeper {
         Ok(())
     }
 
+    /// What is written into a file that has no name anymore is lost with this process.
+    fn notice_a_loss(&mut self) {
+        let is_gone = self.place.as_ref().is_some_and(|place| !place.is_ours());
+        if is_gone && matches!(self.trust, Trust::Full) {
+            error!(operation = "store", "the database was removed or replaced; nothing is written until it is back");
+            self.distrust();
+        }
+    }
+
+    fn distrust(&mut self) {
+        self.trust = Trust::Lost;
+        if let Err(error) = schema::read_only(&self.connection) {
+            error!(operation = "store", %error, "it cannot be kept from being written to");
+        }
+    }
+
     fn replace_connection(&mut self) -> Result<(), StoreError> {
         match &self.trust {
             Trust::Full => return Ok(()),
@@ -162,7 +173,10 @@ impl Keeper {
         // What is in memory alone cannot be opened again.
         let Some(place) = &self.place else { return Err(StoreError::Failed("its memory has failed".to_owned())) };
         if !place.is_ours() {
-            return Err(StoreError::Failed(format!("{} was removed or replaced", place.path.display())));
+            return Err(StoreError::Failed(format!(
+                "{} was removed or replaced while it was in use; put it back, or stop Sidekey, restore a backup, start it",
+                place.path.display()
+            )));
         }
         let failed = |error: rusqlite::Error| StoreError::Failed(format!("it cannot be written to: {error}"));
         let connection = schema::open(&place.path).map_err(|error| StoreError::Failed(error.to_string()))?;
@@ -185,10 +199,7 @@ impl Keeper {
     fn failed(&mut self, error: &rusqlite::Error) -> StoreError {
         if leaves_the_disk_unknown(error) && matches!(self.trust, Trust::Full) {
             error!(operation = "store", %error, "nothing is written until the database has been opened again");
-            self.trust = Trust::Lost;
-            if let Err(error) = schema::read_only(&self.connection) {
-                error!(operation = "store", %error, "it cannot be kept from being written to");
-            }
+            self.distrust();
         }
         match error {
             rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
