@@ -33,7 +33,7 @@ use crate::catalogue::Provider;
 use crate::identity::Accounts;
 use crate::model::connection::{ConnectionKey, HeldScopes};
 use crate::model::continuation::Continuation;
-use crate::model::flow::{ConnectLink, Flow, FlowId, LIFETIME, Purpose, sign_state};
+use crate::model::flow::{Allowance, ConnectLink, Flow, FlowId, LIFETIME, Purpose, RETURN_LIFETIME, sign_state};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::oauth::authorize_url::{Question, authorize_url};
 use crate::oauth::scopes::{others_to_ask, to_ask};
@@ -90,6 +90,8 @@ pub struct Wanted<'a> {
     pub apis: Option<&'a BTreeSet<String>>,
     /// Who probably signs in, where nobody is known to connect: what they granted before is asked for again.
     pub subject: Option<&'a Subject>,
+    /// What the link allows that the browser has used up, if it has come by one.
+    pub allowance: Option<Allowance>,
 }
 
 /// A link that was made.
@@ -110,6 +112,8 @@ pub struct Begun {
     pub cookie_name: String,
     /// Its value.
     pub cookie_value: Secret,
+    /// What the browser may do from now on, if it has come by a link.
+    pub allowance: Option<Allowance>,
 }
 
 /// The name of the cookie that binds a flow to a browser. One for each flow, so that several at once do not disturb
@@ -170,7 +174,9 @@ impl Dance {
     /// Uses up a link and begins the dance.
     pub async fn begin(&self, token: &Secret) -> Result<Begun, BeginError> {
         let link = self.link(token).await?;
-        let wanted = Wanted { apis: link.apis.as_ref(), subject: None };
+        let until = self.parts.clock.now().plus(RETURN_LIFETIME);
+        let allowance = Some(Allowance { until, api_key: link.api_key });
+        let wanted = Wanted { apis: link.apis.as_ref(), subject: None, allowance };
         let (record, begun) = self.prepare(Purpose::Connect(link.key), link.continuation, wanted).await?;
         match self.parts.store.begin_flow(link_digest(token), record, self.parts.clock.now()).await {
             Ok(true) => Ok(begun),
@@ -214,6 +220,7 @@ impl Dance {
             continuation,
             browser_binding: sha256(cookie_value.expose().as_bytes()),
             requested_scopes,
+            allowance: wanted.allowance,
             expires_at,
         };
         let sealed = verifier
@@ -228,7 +235,10 @@ impl Dance {
             sign_in_nonce: nonce.as_deref(),
         };
         let authorize_url = authorize_url(provider, &question);
-        Ok((FlowRecord { flow, verifier: sealed }, Begun { authorize_url, cookie_name: cookie_name(id), cookie_value }))
+        Ok((
+            FlowRecord { flow, verifier: sealed },
+            Begun { authorize_url, cookie_name: cookie_name(id), cookie_value, allowance: wanted.allowance },
+        ))
     }
 
     /// What is needed, and what the same connection was granted before.

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::sites::earlier_site;
 use super::{CallbackError, Dance, cookie_name};
 use crate::base::backoff::RETRY_WAITS;
-use crate::base::digest::sha256;
+use crate::base::digest::{Digest, sha256};
 use crate::base::http::HttpError;
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -20,7 +20,7 @@ use crate::catalogue::provider::TokenSource;
 use crate::model::authorization::User;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState};
 use crate::model::continuation::Continuation;
-use crate::model::flow::{Flow, FlowId, LIFETIME, Purpose, RETURN_LIFETIME, StateError, verify_state};
+use crate::model::flow::{Allowance, Flow, FlowId, LIFETIME, Purpose, RETURN_LIFETIME, StateError, verify_state};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::model::token_set::TokenSet;
 use crate::oauth::scopes::holds_more;
@@ -52,6 +52,8 @@ pub struct Connected {
 pub struct Returned {
     /// Where it goes on; `None` if it is not the browser that began.
     pub continuation: Option<Continuation>,
+    /// What the link allows that it was begun with, if it was.
+    pub allowance: Option<Allowance>,
     /// The cookie that has done its work, without prefix. Those of other flows are still needed.
     pub spent_cookie: Option<String>,
     /// How the dance ended.
@@ -84,17 +86,18 @@ enum Answer {
 
 impl Dance {
     /// Ends the dance for a browser that came to the callback path of `provider`. `cookie` looks up a cookie by name; `signed_in` is
-    /// who uses the browser now.
+    /// who uses the browser now; `vouches` is whether an API key is still good for a connection.
     pub async fn callback(
         self: &Arc<Self>,
         provider: &ProviderName,
         parameters: &CallbackParameters,
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
         signed_in: Option<&Subject>,
+        vouches: &(dyn Fn(&Digest, &ConnectionKey) -> bool + Sync),
     ) -> Returned {
         let stopwatch = Stopwatch::start();
         let mut flow = None;
-        let result = self.end(provider, parameters, cookie, signed_in, &mut flow).await;
+        let result = self.end(provider, parameters, cookie, (signed_in, vouches), &mut flow).await;
         let outcome = result.as_ref().map_or_else(CallbackError::word, |_| "ok");
         self.parts.metrics.connected(provider, outcome);
         let known = flow.as_ref().and_then(|flow: &Flow| flow.purpose.connection());
@@ -108,7 +111,8 @@ impl Dance {
         );
         self.parts.audit.record(audit_record(&result, flow.as_ref(), provider, outcome));
         let spent_cookie = flow.as_ref().map(|flow| cookie_name(flow.id));
-        Returned { continuation: flow.map(|flow| flow.continuation), spent_cookie, result }
+        let allowance = flow.as_ref().and_then(|flow| flow.allowance);
+        Returned { continuation: flow.map(|flow| flow.continuation), allowance, spent_cookie, result }
     }
 
     async fn end(
@@ -116,7 +120,7 @@ impl Dance {
         name: &ProviderName,
         parameters: &CallbackParameters,
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
-        signed_in: Option<&Subject>,
+        (signed_in, vouches): (Option<&Subject>, &(dyn Fn(&Digest, &ConnectionKey) -> bool + Sync)),
         flow: &mut Option<Flow>,
     ) -> Result<Connected, CallbackError> {
         let provider = self.provider(name).ok_or(CallbackError::OtherProvider)?;
@@ -129,6 +133,13 @@ impl Dance {
         }
         *flow = Some(record.flow.clone());
         if is_late || expires_at <= now {
+            return Err(CallbackError::ExpiredState);
+        }
+        // What a link has begun is over with the API key that the link was made with.
+        if let (Some(Allowance { api_key: Some(digest), .. }), Purpose::Connect(key)) =
+            (&record.flow.allowance, &record.flow.purpose)
+            && !vouches(digest, key)
+        {
             return Err(CallbackError::ExpiredState);
         }
         // What was begun on the page of one user's account is not ended under another's, who may use the browser by now.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
 use crate::base::digest::{Digest, SigningKey};
@@ -30,6 +31,15 @@ pub struct ConnectLink {
     pub api_key: Option<Digest>,
     /// After this it is refused.
     pub expires_at: Timestamp,
+}
+
+/// What a link allows the browser that has used it up: to try again, and to see what it has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowance {
+    /// Counted from when the link was used, however often the browser tries.
+    pub until: Timestamp,
+    /// With which API key the link was made, if with one: it is over with the key.
+    pub api_key: Option<Digest>,
 }
 
 /// What a flow is for.
@@ -88,6 +98,8 @@ pub struct Flow {
     pub browser_binding: Digest,
     /// The scopes that the provider was asked for.
     pub requested_scopes: Vec<String>,
+    /// What the link allows that it was begun with, if it was.
+    pub allowance: Option<Allowance>,
     /// After this it is refused.
     pub expires_at: Timestamp,
 }

@@ -161,7 +161,7 @@ async fn begin(
         return too_many_page(&verdict);
     }
     let apis = state.apis_of_servers(&provider.name);
-    let wanted = Wanted { apis: apis.as_ref(), subject: user.map(|user| &user.subject) };
+    let wanted = Wanted { apis: apis.as_ref(), subject: user.map(|user| &user.subject), ..Wanted::default() };
     match state.dance.start(purpose, continuation, wanted).await {
         Ok(begun) => {
             let mut response = pages::leave(begun.authorize_url.as_str(), &provider.entry.display_name);

@@ -13,10 +13,12 @@ use super::cookies::{cookie, cookie_key, expire_cookie};
 use super::explain::{ELSEWHERE, Explanation, HERE, explain, slug};
 use super::notice::Notice;
 use super::{PublicState, branding, connected, pages, session};
+use crate::base::digest::Digest;
 use crate::base::problem_details::ProblemDetails;
 use crate::catalogue::Provider;
 use crate::dance::{CallbackError, CallbackParameters, Connected, Returned};
 use crate::issuer::visit::{VisitError, cookie_name};
+use crate::model::connection::ConnectionKey;
 use crate::model::continuation::Continuation;
 use crate::model::names::{Label, ProviderName};
 use crate::model::redirect_uri::with_parameters;
@@ -44,7 +46,8 @@ pub async fn callback(
     let find = |name: &str| cookie(&headers, name, is_https);
     let user = session::user(&state, &headers).await.ok().flatten();
     let signed_in = user.as_ref().map(|user| &user.subject);
-    let mut returned = state.dance.callback(&provider, &parameters, &find, signed_in).await;
+    let vouches = |digest: &Digest, key: &ConnectionKey| state.api.vouches_for(digest, key, state.clock.now());
+    let mut returned = state.dance.callback(&provider, &parameters, &find, signed_in, &vouches).await;
     let spent = returned.spent_cookie.take().and_then(|name| expire_cookie(&cookie_key(&name, is_https), is_https));
     let mut response = go_on(&state, &headers, configured, returned).await;
     if let Some(expired) = spent {
@@ -92,7 +95,9 @@ async fn go_on(state: &PublicState, headers: &HeaderMap, provider: &Provider, re
                 false => see_other(&format!("/connected/{}", provider.name)),
             };
             // From now on this browser may see what it has just connected, and nothing that was there before.
-            response.headers_mut().append(SET_COOKIE, connected::ticket(state, &key, Some(id)));
+            if let Some(allowance) = returned.allowance {
+                response.headers_mut().append(SET_COOKIE, connected::ticket(state, &key, Some(id), allowance));
+            }
             response
         }
         (Continuation::Account | Continuation::Connect(..), Err(error)) => {

@@ -76,7 +76,9 @@ pub async fn begin(State(state): State<PublicState>, Path(token): Path<String>, 
         Ok((begun, key)) => {
             let mut response = to_provider(&begun, &state.public_url);
             // Who has used up the link may try again in this browser, for a quarter of an hour.
-            response.headers_mut().append(SET_COOKIE, connected::ticket(&state, &key, None));
+            if let Some(allowance) = begun.allowance {
+                response.headers_mut().append(SET_COOKIE, connected::ticket(&state, &key, None, allowance));
+            }
             response
         }
         Err(error) => begin_error(&error),

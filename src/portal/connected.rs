@@ -17,13 +17,12 @@ use super::cookies::{cookie, is_from_our_page, set_cookie};
 use super::explain::{ELSEWHERE, explain};
 use super::limited::{From, too_many_page};
 use super::{PublicState, branding, connections, notice, pages};
-use crate::base::clock::Timestamp;
 use crate::catalogue::Provider;
 use crate::dance::{CallbackError, Wanted};
 use crate::issuer::parameters::Parameters;
 use crate::model::connection::ConnectionKey;
 use crate::model::continuation::Continuation;
-use crate::model::flow::{Purpose, RETURN_LIFETIME};
+use crate::model::flow::{Allowance, Purpose};
 use crate::model::names::{Label, ProviderName, Subject};
 use crate::store::StoreError;
 
@@ -37,23 +36,38 @@ struct Ticket {
     label: Label,
     /// The connection that it has made. Before it has, it may try, and learns nothing of what is there.
     connection: Option<String>,
-    expires_at: Timestamp,
+    allowance: Allowance,
 }
 
 /// The ticket of a browser that has used up a link, and then that of one that has made this connection by it.
-pub fn ticket(state: &PublicState, key: &ConnectionKey, connection: Option<String>) -> HeaderValue {
-    let expires_at = state.clock.now().plus(RETURN_LIFETIME);
+pub fn ticket(
+    state: &PublicState,
+    key: &ConnectionKey,
+    connection: Option<String>,
+    allowance: Allowance,
+) -> HeaderValue {
+    let left = allowance.until.since(state.clock.now());
     let ConnectionKey { subject, provider, label, .. } = key.clone();
-    let text = state.seals.seal(&Ticket { subject, provider, label, connection, expires_at });
-    set_cookie(COOKIE, &text, RETURN_LIFETIME.as_secs(), state.public_url.is_https())
+    let text = state.seals.seal(&Ticket { subject, provider, label, connection, allowance });
+    set_cookie(COOKIE, &text, left.as_secs(), state.public_url.is_https())
+}
+
+/// What a ticket that is good says.
+struct CameFor {
+    key: ConnectionKey,
+    connection: Option<String>,
+    allowance: Allowance,
 }
 
 /// What this browser has come for, if it has come for this provider, and the connection that it has made.
-fn came_for(state: &PublicState, headers: &HeaderMap, provider: &Provider) -> Option<(ConnectionKey, Option<String>)> {
+fn came_for(state: &PublicState, headers: &HeaderMap, provider: &Provider) -> Option<CameFor> {
     let text = cookie(headers, COOKIE, state.public_url.is_https())?;
     let ticket: Ticket = state.seals.open(&text)?;
-    let is_good = ticket.expires_at > state.clock.now() && ticket.provider == provider.name;
-    is_good.then(|| (ConnectionKey::new(ticket.subject, ticket.provider, ticket.label), ticket.connection))
+    let Ticket { subject, provider: name, label, connection, allowance } = ticket;
+    let (key, now) = (ConnectionKey::new(subject, name, label), state.clock.now());
+    let is_vouched_for = allowance.api_key.is_none_or(|digest| state.api.vouches_for(&digest, &key, now));
+    let is_good = allowance.until > now && key.provider == provider.name && is_vouched_for;
+    is_good.then_some(CameFor { key, connection, allowance })
 }
 
 /// The connection that this browser has made, if it is still the one that is there.
@@ -62,7 +76,9 @@ async fn made(
     headers: &HeaderMap,
     provider: &Provider,
 ) -> Result<Option<ConnectionKey>, StoreError> {
-    let Some((key, Some(id))) = came_for(state, headers, provider) else { return Ok(None) };
+    let Some(CameFor { key, connection: Some(id), .. }) = came_for(state, headers, provider) else {
+        return Ok(None);
+    };
     let there = state.store.connection(key.clone()).await?;
     Ok(there.is_some_and(|there| there.id == id).then_some(key))
 }
@@ -144,8 +160,9 @@ pub async fn again(
         return too_many_page(&verdict);
     }
     let Some(provider) = connections::find(&state, &provider) else { return pages::not_found() };
-    let Some((key, _)) = came_for(&state, &headers, provider) else { return over() };
-    match state.dance.start(Purpose::Connect(key), Continuation::Done, Wanted::default()).await {
+    let Some(CameFor { key, allowance, .. }) = came_for(&state, &headers, provider) else { return over() };
+    let wanted = Wanted { allowance: Some(allowance), ..Wanted::default() };
+    match state.dance.start(Purpose::Connect(key), Continuation::Done, wanted).await {
         Ok(begun) => {
             let mut response = pages::leave(begun.authorize_url.as_str(), &provider.entry.display_name);
             response.headers_mut().append(SET_COOKIE, flow_cookie(&begun, &state.public_url));

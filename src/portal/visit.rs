@@ -278,8 +278,11 @@ pub async fn connect(
     {
         return visit_error(&error);
     }
-    let wanted =
-        Wanted { apis: server.apis.get(purpose.provider()), subject: visit.user.as_ref().map(|user| &user.subject) };
+    let wanted = Wanted {
+        apis: server.apis.get(purpose.provider()),
+        subject: visit.user.as_ref().map(|user| &user.subject),
+        ..Wanted::default()
+    };
     match state.dance.start(purpose, Continuation::Visit(id), wanted).await {
         Ok(begun) => to_provider(&begun, &state.public_url),
         Err(error) => begin_error(&error),

@@ -15,7 +15,7 @@ use super::seal::Sealed;
 use crate::base::clock::Timestamp;
 use crate::model::connection::{Captured, ConnectionKey, ConnectionState, RefreshTrouble};
 use crate::model::continuation::Continuation;
-use crate::model::flow::{ConnectLink, Flow, FlowId, Purpose};
+use crate::model::flow::{Allowance, ConnectLink, Flow, FlowId, Purpose};
 use crate::model::handle::HandleRecord;
 use crate::model::names::Label;
 use crate::model::return_to::ReturnTo;
@@ -90,7 +90,8 @@ async fn links_and_flows_are_used_once(store: &impl Store) {
 
     let purpose = Purpose::Connect(key("alice"));
     let (continuation, requested_scopes) = (Continuation::Done, vec!["a".to_owned()]);
-    let flow = Flow { id, purpose, continuation, browser_binding: [3; 32], requested_scopes, expires_at };
+    let allowance = Some(Allowance { until: expires_at, api_key: Some([7; 32]) });
+    let flow = Flow { id, purpose, continuation, browser_binding: [3; 32], requested_scopes, allowance, expires_at };
     let flow = FlowRecord { flow, verifier: Some(Sealed::from_bytes(b"v".to_vec())) };
     assert!(!store.begin_flow(link, flow.clone(), expires_at).await.expect("asked"), "the link has expired");
     assert!(store.begin_flow(link, flow.clone(), NOW).await.expect("asked"));
@@ -103,6 +104,7 @@ async fn links_and_flows_are_used_once(store: &impl Store) {
     let TakenFlow::Open(taken) = store.take_flow(id, NOW).await.expect("asked") else { panic!("it was open") };
     assert_eq!((&taken.flow.purpose, taken.verifier), (&Purpose::Connect(key("alice")), flow.verifier));
     assert_eq!(taken.flow.requested_scopes, ["a"]);
+    assert_eq!(taken.flow.allowance, flow.flow.allowance);
     assert!(matches!(store.take_flow(id, NOW).await.expect("asked"), TakenFlow::AlreadyUsed));
 
     store.sweep(expires_at.plus(Duration::from_secs(3601))).await.expect("swept");

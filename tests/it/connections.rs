@@ -302,7 +302,22 @@ async fn a_browser_that_used_up_a_link_may_go_on_for_a_quarter_of_an_hour() {
     let other =
         send(world.client.post(world.public("/connected/github/again")).header("cookie", cookies.join("; "))).await;
     assert_page(&other, 403, "This link is over", "It was used more than fifteen minutes ago, or in another browser.");
-    clock.advance(Duration::from_secs(900));
+    // What is made meanwhile prolongs nothing.
+    clock.advance(Duration::from_secs(500));
+    let page = send(again(cookies.join("; "))).await;
+    let mut later: Vec<String> = page.headers.get_all("set-cookie").iter().map(pair).collect();
+    let text = page.text();
+    let url =
+        text.split("href=\"").skip(1).find(|rest| rest.contains("state=")).and_then(|rest| rest.split('"').next());
+    let url = url.expect("a way to the provider").replace("&amp;", "&");
+    let callback = world.callback_url(&(url, String::new())).await.0;
+    let made = world.callback(&callback, &later.join("; ")).await;
+    assert_eq!(made.header("location"), "/connected/notion", "{}", made.text());
+    later = made.headers.get_all("set-cookie").iter().map(pair).collect();
+    assert_eq!(send(again(later.join("; "))).await.status, 200);
+    clock.advance(Duration::from_secs(400));
+    let over = send(again(later.join("; "))).await;
+    assert_page(&over, 403, "This link is over", "It was used more than fifteen minutes ago, or in another browser.");
     let over = send(again(cookies.join("; "))).await;
     assert_page(&over, 403, "This link is over", "It was used more than fifteen minutes ago, or in another browser.");
     world.stop().await;

@@ -882,6 +882,13 @@ async fn a_key_that_is_taken_out_of_the_configuration_is_good_no_more() {
     let (url, other) = (partner.url("org-1").await, partner.world.link("quickbooks", "org-1").await);
     let page = partner.world.public(&format!("/connect/{}", url.split("token=").nth(1).expect("a token")));
     assert_eq!(send(http().get(&page)).await.status, 200);
+    let (callback, cookies) = partner.agreed(&partner.url("org-2").await).await;
+    let ticket = cookies.split("; ").find(|cookie| cookie.contains("sidekey_link=")).expect("a ticket").to_owned();
+    let again = async || {
+        let request = http().post(partner.world.public("/connected/quickbooks/again"));
+        send(request.header("cookie", &ticket)).await.status
+    };
+    assert_eq!(again().await, 200);
     let hash = |key: &str| hash_text(&sha256(key.as_bytes()));
     change_configuration(&partner.world.files, &hash(&partner.books), &hash("another key"));
     crate::world::eventually("the key is refused", async || {
@@ -895,6 +902,10 @@ async fn a_key_that_is_taken_out_of_the_configuration_is_good_no_more() {
         assert!(over.text().contains("This link is over"), "{}", over.text());
     }
     assert_eq!(send(http().get(&other)).await.status, 200);
+    // Nor what such links have begun, or allow to be tried again.
+    assert_eq!(again().await, 403);
+    assert_eq!(partner.world.callback(&callback, &cookies).await.status, 303, "back to the partner, in vain");
+    assert!(partner.world.connections("org-2").await.is_empty(), "nothing was connected");
     let keys = partner.world.admin("GET", "/v1/api-keys", "").await.json();
     assert!(keys["api_keys"][2]["last_used_at"].is_string(), "what is known of the others stays: {keys}");
     assert_eq!(partner.get(&partner.wide, "/oauth/connections").await.status, 200);

@@ -191,7 +191,9 @@ async fn lead_on(
     }
     let begun = state.dance.begin(&token).await?;
     let mut response = to_provider(&begun, &state.public_url);
-    response.headers_mut().append(SET_COOKIE, connected::ticket(state, &key, None));
+    if let Some(allowance) = begun.allowance {
+        response.headers_mut().append(SET_COOKIE, connected::ticket(state, &key, None, allowance));
+    }
     Ok(response)
 }
 

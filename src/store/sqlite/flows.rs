@@ -68,8 +68,8 @@ pub fn put(db: &Connection, record: &FlowRecord) -> rusqlite::Result<()> {
     let flow = &record.flow;
     db.execute(
         "INSERT INTO flows (id, subject, provider, label, browser_binding, verifier_sealed, continuation, requested_scopes,
-           expires_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+           allowance, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             flow.id.0.as_slice(),
             flow.purpose.subject().map(|subject| subject.as_str()),
@@ -79,6 +79,7 @@ pub fn put(db: &Connection, record: &FlowRecord) -> rusqlite::Result<()> {
             record.verifier.as_ref().map(Sealed::as_bytes),
             json(&flow.continuation),
             json(&flow.requested_scopes),
+            flow.allowance.as_ref().map(json),
             flow.expires_at.as_millis()
         ],
     )?;
@@ -118,6 +119,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<FlowRecord> {
         continuation: from_json(row, "continuation")?.unwrap_or(Continuation::Done),
         browser_binding: row.get("browser_binding")?,
         requested_scopes: from_json(row, "requested_scopes")?.unwrap_or_default(),
+        allowance: from_json(row, "allowance")?,
         expires_at: expires_at(row)?,
     };
     Ok(FlowRecord { flow, verifier: row.get::<_, Option<Vec<u8>>>("verifier_sealed")?.map(Sealed::from_bytes) })
