@@ -99,7 +99,7 @@ fn reseal(arguments: &CommonArguments) -> Result<(), CliError> {
     }
     if resealed == 0 {
         say(
-            "everything was sealed by the first key already; if store.keys was changed since, restart the server first",
+            "everything was sealed by the first key already; if store.keys was changed since, have the server take it over first (`sidekey reload`)",
         );
     } else {
         say(&format!("{resealed} values are sealed by the first key now"));
