@@ -225,7 +225,13 @@ impl Processes {
         let is_kept = |pool: &Arc<Pool>| next.pools.values().any(|kept| Arc::ptr_eq(kept, pool));
         let over = self.pools.values().filter(|pool| !is_kept(pool)).cloned();
         self.lasting.former().extend(over);
+        next.end_streams_of_removed();
         self.stop_former();
+    }
+
+    /// Nobody is left to say anything on the streams of servers that are no more.
+    fn end_streams_of_removed(&self) {
+        self.parts.connector.audiences().keep_streams(|server| self.pools.contains_key(server));
     }
 
     fn of(parts: Parts, lasting: Arc<Lasting>, known: impl Fn(&McpServer) -> Option<Arc<Pool>>) -> Arc<Self> {
@@ -317,6 +323,8 @@ impl Processes {
             self.all_pools().iter().for_each(|pool| self.stop_what_is_over(pool, now));
             self.pools.values().for_each(|pool| pool.end_turns(now));
             self.stop_former();
+            // One that was let in before its server was removed may have been opened only now.
+            self.end_streams_of_removed();
             self.count(now);
             if turn.is_multiple_of(CONNECTIONS_EVERY) {
                 self.look_at_connections().await;

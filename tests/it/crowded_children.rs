@@ -103,6 +103,19 @@ impl Crowd {
         tokio::spawn(async move { crowd.ask(&crowd.grant(number)).await })
     }
 
+    /// Listens in a session; what comes, once the stream has ended.
+    fn listening(self: &Arc<Self>, number: usize) -> JoinHandle<axum::body::Bytes> {
+        let called = Called { grant: self.grant(number), server: Arc::clone(&self.server) };
+        let request = http::Request::get("/").header("accept", "text/event-stream").header("mcp-session-id", "s");
+        let request = request.extension(called).body(Body::empty()).expect("a request");
+        let bridge = Arc::clone(&self.bridge);
+        tokio::spawn(async move {
+            let answer = bridge.call(request).await;
+            assert_eq!(answer.status(), 200);
+            axum::body::to_bytes(answer.into_body(), usize::MAX).await.expect("ended as bodies end")
+        })
+    }
+
     fn grant(&self, number: usize) -> Arc<LiveGrant> {
         let grant = Grant {
             id: format!("g_{number}"),
@@ -286,14 +299,14 @@ async fn who_never_gets_an_answer_makes_room_all_the_same() {
     second.await.expect("no panic").expect_err("it ended");
 }
 
-/// What is never answered keeps no rights that were taken away.
+/// What is never answered keeps no rights that were taken away, and nobody listens to a server that is no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_never_gets_an_answer_does_not_outlive_a_reload_for_long() {
     let files = silent("strict = false");
     let clock = ManualClock::at(now());
     let (world, children, crowd) = compose(&files, Arc::new(clock.clone())).await;
     let keeper = tokio::spawn(Arc::clone(&children).look_after());
-    let asked = crowd.asking(1);
+    let (asked, listening) = (crowd.asking(1), crowd.listening(1));
     eventually("it is asked", async || children.status().iter().any(|child| child.requests == 1)).await;
     let strict = reload(&files, &world, "strict = false", "strict = true");
     keeper.abort();
@@ -304,6 +317,11 @@ async fn who_never_gets_an_answer_does_not_outlive_a_reload_for_long() {
     let ended = asked.await.expect("no panic").expect_err("it ended");
     assert!(ended.contains("urn:sidekey:error:server-ended"), "{ended}");
     eventually("it is gone", async || children.status().is_empty()).await;
+    assert!(!listening.is_finished(), "its server is still there");
+    // By its name in the configuration it is another one.
+    let _none = reload(&files, &strict, "[servers.hub", "[servers.other");
+    eventually("the stream has ended", async || listening.is_finished()).await;
+    assert!(listening.await.expect("no panic").starts_with(b":"));
     keeper.abort();
     children.stop().await;
 }
