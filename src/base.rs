@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod backoff;
+pub mod byte_budget;
 pub mod clock;
 pub mod colour;
 pub mod digest;

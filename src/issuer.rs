@@ -42,7 +42,7 @@ use crate::telemetry::audit::Audit;
 pub use client_auth::Credentials;
 pub use client_document::DocumentError;
 pub use clients::ClientError;
-pub use live::{Admitted, Called, LiveGrant, Refused};
+pub use live::{Admitted, Called, LiveGrant, MessageRoom, Refused};
 pub use token::TokenAnswer;
 
 /// Whether a grant still has what it needs outside the issuer. Asked before tokens are accepted or refreshed.

@@ -15,6 +15,7 @@ use super::message::{self, Object, Outcome, raw};
 use super::multiplexer::Multiplexer;
 use super::queue::{self, Receiver, Sender};
 use super::refusal::Refusal;
+use crate::model::names::ServerName;
 
 /// Messages that wait for one slow stream, and no more than one largest message of bytes. More end it: its client comes
 /// back and asks anew.
@@ -46,6 +47,11 @@ impl Audiences {
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.all.iter().for_each(|audience| audience.end_streams());
+    }
+
+    /// Ends the streams of all servers but those that are to be kept.
+    pub fn keep_streams(&self, is_kept: impl Fn(&ServerName) -> bool) {
+        self.all.iter().filter(|audience| !is_kept(&audience.key().server)).for_each(|audience| audience.end_streams());
     }
 
     /// Whether no more streams are opened.
@@ -445,6 +451,23 @@ mod tests {
         let ended = json!({ "jsonrpc": "2.0", "id": "sub", "result": { "resultType": "complete", "_meta": meta } });
         assert_eq!(next(&mut subscription), Some(ended));
         assert!(next(&mut session).is_none() && session.messages.is_closed() && subscription.messages.is_closed());
+    }
+
+    #[test]
+    fn streams_end_with_their_server() {
+        let audiences = Audiences::default();
+        let key = crate::bridge::tests::key("alice");
+        let other = ChildKey { server: "others".parse().expect("a name"), ..key.clone() };
+        let mut session = audiences.of(&key).open_session("s", ROOM).expect("open");
+        let mut subscription =
+            audiences.of(&key).open_subscription(&raw("sub"), Filter::default(), ROOM).expect("open");
+        let kept = audiences.of(&other).open_session("s", ROOM).expect("open");
+        audiences.keep_streams(|server| *server == other.server);
+        assert!(next(&mut session).is_none() && session.messages.is_closed());
+        assert_eq!(next(&mut subscription).expect("acknowledged")["params"]["notifications"], json!({}));
+        assert_eq!(next(&mut subscription).expect("told that it is on purpose")["id"], "sub");
+        assert!(subscription.messages.is_closed() && !kept.messages.is_closed());
+        assert!(!audiences.is_closed(), "others are opened");
     }
 
     #[test]

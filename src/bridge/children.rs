@@ -48,6 +48,9 @@ use process::{Process, Spawner, ending};
 const LOOKED_AFTER: Duration = Duration::from_secs(1);
 /// And so often, since it costs more: whose connections have changed.
 const CONNECTIONS_EVERY: u32 = 5;
+/// How long a child that is to go may take for what it was asked. Whatever it never answers would otherwise keep it, with
+/// rights that it should no longer have and in a place that others wait for, for as long as somebody likes.
+const LONGEST_FINISH: Duration = Duration::from_secs(60);
 
 /// What it is made of.
 pub struct Parts {
@@ -125,7 +128,7 @@ pub struct Child {
 /// How and why a child is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Once it has answered what it was asked.
+    /// Once it has answered what it was asked, and after [`LONGEST_FINISH`] at the latest.
     WhenUnused(&'static str),
     /// At once.
     Now(&'static str),
@@ -144,7 +147,7 @@ impl Child {
     }
 
     /// Completes once it is to be stopped, with the reason.
-    async fn is_to_stop(&self) -> &'static str {
+    async fn is_to_stop(&self, clock: &dyn Clock) -> &'static str {
         let mut stop = self.stop.subscribe();
         let at_once = async {
             let found = stop.wait_for(|asked| matches!(asked, Some(Stop::Now(_)))).await;
@@ -153,7 +156,10 @@ impl Child {
         let mut stop = self.stop.subscribe();
         let when_unused = async {
             let found = stop.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
-            self.multiplexer.unused().await;
+            tokio::select! {
+                () = self.multiplexer.unused() => {}
+                () = clock.sleep(LONGEST_FINISH) => {}
+            }
             found
         };
         let asked = tokio::select! {
@@ -219,7 +225,13 @@ impl Processes {
         let is_kept = |pool: &Arc<Pool>| next.pools.values().any(|kept| Arc::ptr_eq(kept, pool));
         let over = self.pools.values().filter(|pool| !is_kept(pool)).cloned();
         self.lasting.former().extend(over);
+        next.end_streams_of_removed();
         self.stop_former();
+    }
+
+    /// Nobody is left to say anything on the streams of servers that are no more.
+    fn end_streams_of_removed(&self) {
+        self.parts.connector.audiences().keep_streams(|server| self.pools.contains_key(server));
     }
 
     fn of(parts: Parts, lasting: Arc<Lasting>, known: impl Fn(&McpServer) -> Option<Arc<Pool>>) -> Arc<Self> {
@@ -311,6 +323,8 @@ impl Processes {
             self.all_pools().iter().for_each(|pool| self.stop_what_is_over(pool, now));
             self.pools.values().for_each(|pool| pool.end_turns(now));
             self.stop_former();
+            // One that was let in before its server was removed may have been opened only now.
+            self.end_streams_of_removed();
             self.count(now);
             if turn.is_multiple_of(CONNECTIONS_EVERY) {
                 self.look_at_connections().await;
@@ -531,7 +545,7 @@ impl Processes {
         let clock = self.parts.clock.as_ref();
         let reason = tokio::select! {
             biased;
-            reason = child.is_to_stop() => reason,
+            reason = child.is_to_stop(clock) => reason,
             _ = child.multiplexer.over() => "crashed",
             () = process.ended() => "crashed",
             () = make_room_when_unused(&pool, &child, clock) => "evicted",

@@ -16,12 +16,12 @@ use tracing::{debug, warn};
 
 use super::era::{Era, HANDSHAKE, Opening, Spoken};
 use super::message::Object;
-use super::multiplexer::{Connector, Failure, Lease};
+use super::multiplexer::{Asking, Connector, Failure, Lease};
 use super::refusal::Refusal;
 use super::{ChildKey, Children, NoChild, answer};
 use crate::base::clock::Clock;
 use crate::base::random::Random;
-use crate::issuer::{Called, Issuer};
+use crate::issuer::{Called, Issuer, MessageRoom};
 use crate::model::names::{ServerName, Subject};
 use crate::model::server::Upstream;
 
@@ -65,6 +65,21 @@ pub struct Bridge {
     pub random: Arc<dyn Random>,
 }
 
+/// What becomes of a request once its body is understood.
+enum Answered {
+    /// It is answered already.
+    Now(Response<Body>),
+    /// A child is to be asked.
+    Later {
+        /// What.
+        asking: Asking,
+        /// The client's own id.
+        id: Box<RawValue>,
+        /// In which era it is answered.
+        era: Era,
+    },
+}
+
 /// A request that was refused, with the id of its message where that was read.
 struct Refused(Refusal, Option<Box<RawValue>>);
 
@@ -105,7 +120,8 @@ impl Bridge {
 
     /// Answers a request. Its body has no more bytes than a message may have; whoever passes it on sees to that.
     pub async fn call(&self, request: Request<Body>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let room = parts.extensions.remove::<MessageRoom>();
         let Some(called) = parts.extensions.get::<Called>().cloned() else {
             return answer::empty(http::StatusCode::INTERNAL_SERVER_ERROR);
         };
@@ -113,7 +129,15 @@ impl Bridge {
             // Its sender is gone.
             return answer::empty(http::StatusCode::BAD_REQUEST);
         };
-        match self.answer(&called, &parts.method, &parts.headers, &body).await {
+        let answered = self.answer(&called, &parts.method, &parts.headers, &body).await;
+        // What waits for its child from here on is a line of its own, and to hold both would take twice the memory.
+        drop(body);
+        let answered = match answered {
+            Ok(Answered::Later { asking, id, era }) => self.hand_on(asking, id, era, room).await,
+            Ok(Answered::Now(response)) => Ok(response),
+            Err(refused) => Err(refused),
+        };
+        match answered {
             Ok(response) => response,
             Err(Refused(refusal, id)) => {
                 let (server, outcome) = (&called.server.name, refusal.slug());
@@ -128,13 +152,26 @@ impl Bridge {
         }
     }
 
+    /// Asks a child, and answers with what it answers. The room is given back in between: an answer may take long.
+    async fn hand_on(
+        &self,
+        asking: Asking,
+        id: Box<RawValue>,
+        era: Era,
+        room: Option<MessageRoom>,
+    ) -> Result<Response<Body>, Refused> {
+        let running = asking.hand_on().await.map_err(|failure| Refusal::from(failure).for_request(&id))?;
+        drop(room);
+        Ok(answer::of_request(running, id, era, Arc::clone(&self.clock)).await)
+    }
+
     async fn answer(
         &self,
         called: &Called,
         method: &Method,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<Answered, Refused> {
         let version = headers.get(VERSION).map(|version| version.to_str().unwrap_or_default());
         let is_handshake = version.is_none_or(|version| HANDSHAKE.contains(&version));
         if *method == Method::POST {
@@ -149,8 +186,8 @@ impl Bridge {
             // A client of the newer era that forgets the header is told so, rather than that it has no session.
             (&Method::POST, true) if !modern::is_enveloped(body) => self.handshake_post(called, headers, body).await,
             (&Method::POST, _) => self.modern_post(called, headers, body).await,
-            (&Method::GET, true) => self.handshake_get(called, headers),
-            (&Method::DELETE, true) => self.handshake_delete(called, headers).await,
+            (&Method::GET, true) => self.handshake_get(called, headers).map(Answered::Now),
+            (&Method::DELETE, true) => self.handshake_delete(called, headers).await.map(Answered::Now),
             (_, true) => Err(Refusal::Method { allowed: "GET, POST, DELETE" }.into()),
             (_, false) => Err(Refusal::Method { allowed: "POST" }.into()),
         }

@@ -197,7 +197,22 @@ pub struct Running {
     pub notes: Receiver,
     /// The answer; nothing once the client has cancelled it in another way.
     pub answer: oneshot::Receiver<Result<Answer, Failure>>,
-    _ticket: Ticket,
+    ticket: Ticket,
+}
+
+/// A request that its child is about to be handed.
+pub struct Asking {
+    line: Vec<u8>,
+    running: Running,
+}
+
+impl Asking {
+    /// Hands it on, as soon as there is room for it.
+    pub async fn hand_on(self) -> Result<Running, Failure> {
+        let multiplexer = Arc::clone(self.running.ticket.lease.multiplexer());
+        multiplexer.send(self.line).await?;
+        Ok(self.running)
+    }
 }
 
 impl Running {
@@ -449,8 +464,9 @@ impl Multiplexer {
         }
     }
 
-    /// Asks the child on behalf of a client.
-    pub async fn ask(lease: Lease, request: ClientRequest, params: Option<&RawValue>) -> Result<Running, Failure> {
+    /// Makes ready what is asked of the child on behalf of a client: [`Asking::hand_on`] hands it on. Until then it waits as
+    /// the line that it becomes, and nothing else of it need be held.
+    pub fn ask(lease: Lease, request: ClientRequest, params: Option<&RawValue>) -> Result<Asking, Failure> {
         let multiplexer = Arc::clone(lease.multiplexer());
         let (notes_sender, notes) = queue::bounded(MOST_NOTES, multiplexer.limits.largest_message);
         let (answer_sender, answer) = oneshot::channel();
@@ -469,8 +485,7 @@ impl Multiplexer {
         };
         let ticket = Ticket { id, cancels, lease };
         let line = message::request(&raw(&id), &method, params.as_deref());
-        multiplexer.send(line).await?;
-        Ok(Running { notes, answer, _ticket: ticket })
+        Ok(Asking { line, running: Running { notes, answer, ticket } })
     }
 
     /// Tells the child something on behalf of a client. One that does not read is not told for ever.

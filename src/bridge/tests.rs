@@ -21,7 +21,7 @@ use super::*;
 use crate::base::clock::{ManualClock, SystemClock, Timestamp};
 use crate::base::random::SystemRandom;
 use crate::base::secret::Secret;
-use crate::issuer::Called;
+use crate::issuer::{Called, MessageRoom};
 use crate::model::authorization::{Authorization, User};
 use crate::model::grant::Grant;
 use crate::model::server::tests::server;
@@ -241,6 +241,17 @@ struct Reply {
 
 impl Client {
     async fn send(&self, method: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Reply {
+        self.send_in(None, method, headers, body).await
+    }
+
+    /// Sends what has taken up this room.
+    async fn send_in(
+        &self,
+        room: Option<MessageRoom>,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Reply {
         let mut request = Request::builder().method(method).uri("/notes/mcp");
         let mut usual = vec![("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
         usual.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
@@ -249,7 +260,8 @@ impl Client {
         for (name, value) in usual.iter().chain(headers).filter(|(_, value)| !value.is_empty()) {
             request = request.header(*name, *value);
         }
-        let request = request.extension(self.called.clone()).body(body.into()).expect("a request");
+        let mut request = request.extension(self.called.clone()).body(body.into()).expect("a request");
+        room.map(|room| request.extensions_mut().insert(room));
         let (head, body) = self.bridge.call(request).await.into_parts();
         Reply { status: head.status, headers: head.headers, body, rest: String::new() }
     }

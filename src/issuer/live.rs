@@ -11,6 +11,7 @@ use tracing::{error, info};
 use zeroize::Zeroizing;
 
 use super::Issuer;
+use crate::base::byte_budget::Room;
 use crate::base::clock::Timestamp;
 use crate::base::digest::{Digest, sha256};
 use crate::base::secret::Secret;
@@ -95,6 +96,9 @@ pub struct Called {
     /// At which server.
     pub server: Arc<McpServer>,
 }
+
+/// What a request takes up in memory until its message has been handed on, or is refused: an extension of such requests.
+pub type MessageRoom = Arc<Room<Subject>>;
 
 /// Why a token is not accepted (RFC 6750 section 3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]

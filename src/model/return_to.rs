@@ -90,8 +90,9 @@ fn plain(text: &str) -> Option<(String, String)> {
     let rest = text.strip_prefix(&origin)?;
     let path = rest.split('?').next().unwrap_or_default();
     let lower = path.to_ascii_lowercase();
-    // A slash that some servers decode, and empty segments that some leave out.
-    let is_ambiguous = ["%2f", "%5c", "%25", "%00", "//"].iter().any(|part| lower.contains(part));
+    // A slash that some servers decode, empty segments that some leave out, and what follows a semicolon, which some take
+    // away before they look at a segment: `..;` is `..` to them.
+    let is_ambiguous = ["%2f", "%5c", "%25", "%00", "//", ";", "%3b"].iter().any(|part| lower.contains(part));
     let begins_well = path.is_empty() || path.starts_with('/');
     (begins_well && !is_ambiguous).then(|| (origin, if path.is_empty() { "/".to_owned() } else { path.to_owned() }))
 }
@@ -112,6 +113,7 @@ mod tests {
             "https://app.example.com/settings",
             "https://app.example.com/settings/",
             "https://app.example.com/settings/integrations?tab=2",
+            "https://app.example.com/settings/integrations?tab=2;3",
             "https://eu.example.com:8443",
             "https://eu.example.com:8443/",
             "https://eu.example.com:8443/anything",
@@ -147,6 +149,12 @@ mod tests {
             "https://app.example.com/settings%2f..%2fadmin",
             "https://app.example.com/settings/%5c..%5cadmin",
             "https://app.example.com/settings/%252e%252e/admin",
+            "https://app.example.com/settings/..;/admin",
+            "https://app.example.com/settings/..;x=1/admin",
+            "https://app.example.com/settings/..%3b/admin",
+            "https://app.example.com/settings/..%3B/admin",
+            "https://app.example.com/settings/.;/x",
+            "https://app.example.com/settings;x=1",
             "https://app.example.com//settings",
             "https://app.example.com/settings//evil.example",
             "https://app.example.com/settings#x",
@@ -205,6 +213,7 @@ mod tests {
             "https://a.example/?x",
             "http://a.example/",
             "https://a.example/#",
+            "https://a.example/x;y",
         ] {
             assert_eq!(bad.parse::<Listed>(), Err(Listed::EXPECTED.to_owned()), "{bad}");
         }

@@ -34,9 +34,11 @@ use super::failure::{Failure, is_caller_gone, is_gone};
 use super::ingress::{self, Admitted, Decision, Ingress, Refusal, Route};
 use super::{framing, respond};
 use crate::base::address::ClientAddress;
+use crate::base::byte_budget::{ByteBudget, Room};
 use crate::base::problem_details::ProblemDetails;
 use crate::base::safe_url::SafeUrl;
-use crate::issuer::Issuer;
+use crate::issuer::{Issuer, MessageRoom};
+use crate::model::names::Subject;
 use crate::model::server::Upstream;
 use crate::telemetry::access::{self, Line, RequestId, RequestIds};
 use crate::telemetry::metrics::{ApiOutcome, Metrics};
@@ -49,7 +51,14 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// And a message for an MCP server within this, for it may be large.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Answers requests that say whose they are ([`Called`](crate::issuer::Called), an extension).
+/// Bodies for MCP servers that speak stdio, until their servers have been handed the message: of one user, and of all. Never
+/// less than one of the largest.
+pub const BODIES_OF_ONE: usize = 64 << 20;
+/// See [`BODIES_OF_ONE`].
+pub const BODIES_OF_ALL: usize = 256 << 20;
+
+/// Answers requests that say whose they are ([`Called`](crate::issuer::Called), an extension), and what they take up
+/// ([`MessageRoom`], another).
 pub type BridgeService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The public listener.
@@ -63,6 +72,7 @@ pub struct Public {
     metrics: Arc<Metrics>,
     requests: Arc<RequestIds>,
     event_streams: Arc<EventStreams>,
+    bodies: Arc<ByteBudget<Subject>>,
     /// The accepted value of `Host`, where the public URL names this machine: elsewhere DNS and whatever does TLS see to
     /// it that only requests for us arrive.
     loopback_host: Option<String>,
@@ -90,6 +100,8 @@ pub struct Parts {
     pub requests: Arc<RequestIds>,
     /// Event streams that are open.
     pub event_streams: Arc<EventStreams>,
+    /// Bodies of requests whose servers have not been handed the message yet.
+    pub bodies: Arc<ByteBudget<Subject>>,
 }
 
 /// What is known about one request.
@@ -121,9 +133,22 @@ impl Public {
             metrics,
             requests,
             event_streams,
+            bodies,
         } = parts;
         let loopback_host = public_url.is_loopback().then(|| public_url.authority());
-        Self { portal, mark, bridge, ingress, issuer, trusted_proxies, metrics, requests, event_streams, loopback_host }
+        Self {
+            portal,
+            mark,
+            bridge,
+            ingress,
+            issuer,
+            trusted_proxies,
+            metrics,
+            requests,
+            event_streams,
+            bodies,
+            loopback_host,
+        }
     }
 
     /// Whom a request is counted for.
@@ -141,14 +166,14 @@ impl Public {
 
     /// An answer of our own pages and endpoints.
     async fn serve(&self, session: &mut Session, context: &mut Context) -> pingora::Result<()> {
-        let body = match read_body(session, LARGEST_BODY, BODY_DEADLINE).await {
-            Ok(Some(body)) => body,
+        let body = match read_body(session, LARGEST_BODY, BODY_DEADLINE, None).await {
+            Ok(Ok(body)) => body,
             Err(error) if is_gone(&error) => return Err(error),
             Err(_) => {
                 session.as_downstream_mut().set_keepalive(None);
                 return respond::problem(session, &Refusal::Malformed.problem(), &[]).await;
             }
-            Ok(None) => {
+            Ok(Err(_)) => {
                 let problem = ProblemDetails::new(
                     "body-too-large",
                     413,
@@ -231,11 +256,15 @@ impl Public {
         largest_message: usize,
     ) -> pingora::Result<Option<Refusal>> {
         let Some(bridge) = self.bridge.clone() else { return Ok(Some(Refusal::Internal)) };
-        let body = match read_body(session, largest_message, MESSAGE_DEADLINE).await {
-            Ok(Some(body)) => body,
+        let called = admitted.called();
+        let subject = called.grant.grant.authorization.user.subject.clone();
+        let mut room = self.bodies.begin(subject, largest_message);
+        let body = match read_body(session, largest_message, MESSAGE_DEADLINE, Some(&mut room)).await {
+            Ok(Ok(body)) => body,
             Err(error) if is_gone(&error) => return Err(error),
             Err(_) => return Ok(Some(Refusal::Malformed)),
-            Ok(None) => return Ok(Some(Refusal::TooLarge(largest_message))),
+            Ok(Err(Unread::TooLarge)) => return Ok(Some(Refusal::TooLarge(largest_message))),
+            Ok(Err(Unread::NoRoom)) => return Ok(Some(Refusal::NoRoom)),
         };
         let header = session.req_header();
         let mut request = Request::builder().method(header.method.clone()).uri(header.uri.clone());
@@ -250,7 +279,9 @@ impl Public {
             );
         }
         let Ok(mut request) = request.body(Body::from(body)) else { return Ok(Some(Refusal::Malformed)) };
-        request.extensions_mut().insert(admitted.called());
+        request.extensions_mut().insert(called);
+        let room: MessageRoom = Arc::new(room);
+        request.extensions_mut().insert(room);
         let ends = self.issuer.grant_ends();
         // Who hangs up no longer waits: what waits for the child is dropped, and so it learns of it.
         let answered = tokio::select! {
@@ -283,6 +314,7 @@ impl Public {
                 let limits = verdict.headers().map(|(name, value)| (HeaderName::from_static(name), value.to_string()));
                 headers.extend(limits);
             }
+            Refusal::NoRoom => headers.push((RETRY_AFTER, "5".to_owned())),
             _ => {}
         }
         let (request, server, outcome) = (&context.request, &route.server.name, refusal.slug());
@@ -354,25 +386,53 @@ impl Public {
     }
 }
 
-/// The whole body; `None` if it is too large or too slow.
-async fn read_body(session: &mut Session, largest: usize, deadline: Duration) -> pingora::Result<Option<Bytes>> {
+/// Why a body is not there.
+enum Unread {
+    /// It is too large or too slow.
+    TooLarge,
+    /// There is no room for it.
+    NoRoom,
+}
+
+/// The whole body. What its sender announces is to find room before any of it is read, and what is not announced as it comes.
+async fn read_body(
+    session: &mut Session,
+    largest: usize,
+    deadline: Duration,
+    mut room: Option<&mut Room<Subject>>,
+) -> pingora::Result<Result<Bytes, Unread>> {
+    let mut has_room = |bytes: usize| room.as_mut().is_none_or(|room| room.reach(bytes).is_ok());
+    let announced = announced_length(session).min(largest);
+    if !has_room(announced) {
+        return Ok(Err(Unread::NoRoom));
+    }
     if session.req_header().headers.contains_key(EXPECT) {
         session.as_downstream_mut().write_continue_response().await?;
     }
-    let mut body = BytesMut::new();
+    // All of it at once: a buffer that grows is twice as large in the end.
+    let mut body = BytesMut::with_capacity(announced);
     let read = async {
         while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
-            body.extend_from_slice(&chunk);
-            if body.len() > largest {
-                return Ok::<bool, Box<Error>>(false);
+            let length = body.len() + chunk.len();
+            if length > largest {
+                return Ok::<_, Box<Error>>(Err(Unread::TooLarge));
             }
+            if !has_room(length) {
+                return Ok(Err(Unread::NoRoom));
+            }
+            body.extend_from_slice(&chunk);
         }
-        Ok(true)
+        Ok(Ok(()))
     };
     match tokio::time::timeout(deadline, read).await {
-        Ok(complete) => Ok(complete?.then(|| body.freeze())),
-        Err(_) => Ok(None),
+        Ok(complete) => Ok(complete?.map(|()| body.freeze())),
+        Err(_) => Ok(Err(Unread::TooLarge)),
     }
+}
+
+fn announced_length(session: &Session) -> usize {
+    let value = session.req_header().headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.parse().ok()).unwrap_or_default()
 }
 
 async fn write_response(

@@ -91,6 +91,7 @@ impl World {
             metrics: Arc::clone(&self.metrics),
             requests: Arc::clone(&self.lasting.requests),
             event_streams: Arc::clone(&self.lasting.event_streams),
+            bodies: Arc::clone(&self.lasting.bodies),
         })
     }
 

@@ -12,6 +12,7 @@ use super::environment::{Environment, Variables};
 use super::liveness::Connections;
 use super::network::Network;
 use crate::authority::{self, Authority, AuthorityError};
+use crate::base::byte_budget::ByteBudget;
 use crate::base::clock::Clock;
 use crate::base::outbound::Outbound;
 use crate::base::random::{self, Random};
@@ -23,8 +24,10 @@ use crate::config::settings::Timeouts;
 use crate::dance::{self, Dance};
 use crate::identity::Accounts;
 use crate::issuer::{self, Issuer};
+use crate::model::names::Subject;
 use crate::portal::{ApiMemory, PartnerApi};
 use crate::proxy::event_streams::{EventStreams, Purpose};
+use crate::proxy::public::{BODIES_OF_ALL, BODIES_OF_ONE};
 use crate::store::issuer::IssuerStore;
 use crate::store::keyring::KeyRing;
 use crate::store::reseal;
@@ -98,6 +101,8 @@ pub(super) struct Lasting {
     pub(super) requests: Arc<RequestIds>,
     /// Event streams of MCP servers that are open.
     pub(super) event_streams: Arc<EventStreams>,
+    /// Bodies that wait for MCP servers.
+    pub(super) bodies: Arc<ByteBudget<Subject>>,
     pub(super) handles: Arc<HandleTable>,
     /// What is known of API keys besides the settings.
     pub(super) api: Arc<ApiMemory>,
@@ -153,6 +158,7 @@ impl World {
             resolver: Arc::new(Resolver::system(Arc::clone(&clock))),
             requests: Arc::new(RequestIds::new(random.as_ref())),
             event_streams: Arc::default(),
+            bodies: ByteBudget::new(BODIES_OF_ALL, BODIES_OF_ONE),
             random,
             metrics: Arc::new(metrics),
             health: Arc::new(Health::default()),

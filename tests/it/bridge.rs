@@ -8,15 +8,15 @@ use crate::client::{Answer, send};
 use crate::front::{Front, Tokens};
 use crate::front_support::{Special, start};
 use crate::wire::Wire;
-use crate::world::now;
+use crate::world::{eventually, now};
 
 const MODERN: &str = "2026-07-28";
 
-async fn front() -> Front {
+async fn front(largest_message: &str) -> Front {
     let script = serde_json::to_string(include_str!("bridge_server.py")).expect("text");
     let tables = format!(
         "[servers.hub]\nproviders = [\"notion\"]\nrequired = [\"notion\"]\ncommand = [\"/usr/bin/env\", \"python3\", \"-S\", \"-E\", \"-c\", {script}]\n\
-         [servers.hub.children]\nisolation = false\nlargest_message = \"64KiB\"\n"
+         [servers.hub.children]\nisolation = false\nlargest_message = \"{largest_message}\"\n"
     );
     start(Special { tables, ..Special::default() }).await
 }
@@ -72,6 +72,18 @@ impl<'a> Client<'a> {
         wire
     }
 
+    /// The head of a request whose body is yet to come.
+    async fn begin_post(&self, body: &str) -> Wire {
+        let mut wire = Wire::connect(self.front.world.files.public).await;
+        let (host, token, session) = (self.front.world.files.public, &self.tokens.access, &self.session);
+        let head = format!(
+            "POST /hub/mcp HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\nmcp-session-id: {session}\r\n\
+             accept: application/json, text/event-stream\r\ncontent-type: application/json\r\n{body}\r\n\r\n"
+        );
+        wire.write(&head).await;
+        wire
+    }
+
     /// A call of the tool `wait`, in the newer era or in the session, of which the first event has arrived.
     async fn wait(&self, word: &str, is_modern: bool) -> Wire {
         let mut params = json!({ "name": "wait", "arguments": { "word": word }, "_meta": { "progressToken": word } });
@@ -94,7 +106,7 @@ impl<'a> Client<'a> {
 
 #[tokio::test]
 async fn clients_of_both_eras_are_served_over_http() {
-    let front = front().await;
+    let front = front("64KiB").await;
     let tokens = front.authorized_at("/hub/mcp", "alice").await;
     let client = Client::begin(&front, &tokens).await;
 
@@ -188,4 +200,41 @@ async fn clients_of_both_eras_are_served_over_http() {
     front.stop().await;
     stream.read_until("0\r\n\r\n").await;
     assert!(now().since(begun) < Duration::from_secs(10));
+}
+
+/// One user does not fill the memory with bodies, announced or not, and is in nobody's way.
+#[tokio::test]
+async fn bodies_that_wait_take_up_so_much_and_no_more() {
+    let front = front("16MiB").await;
+    let tokens = front.authorized_at("/hub/mcp", "alice").await;
+    let client = Client::begin(&front, &tokens).await;
+    let bob_tokens = front.authorized_at("/hub/mcp", "bob").await;
+    let bob = Client::begin(&front, &bob_tokens).await;
+    // A call whose body has begun has all of its room.
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut wire = client.begin_post("content-length: 16777216\r\nexpect: 100-continue").await;
+        assert!(wire.read_head().await.starts_with("http/1.1 100 "));
+        waiting.push(wire);
+    }
+    let large = json!({ "text": "x".repeat(1 << 20) });
+    let answer = client.post("tools/call", json!({ "name": "echo", "arguments": large })).await;
+    assert_eq!((answer.status, &answer.json()["type"]), (503, &json!("urn:sidekey:error:too-much-at-once")));
+    assert_eq!(
+        (&answer.headers["retry-after"], &answer.headers["vary"]),
+        (&"5".parse().expect("a value"), &"Authorization".parse().expect("a value"))
+    );
+    // A body that is not announced is refused where it becomes too large.
+    let mut chunked = client.begin_post("transfer-encoding: chunked").await;
+    chunked.write(&format!("5000\r\n{}\r\n", "x".repeat(0x5000))).await;
+    assert!(chunked.read_head().await.starts_with("http/1.1 503 "));
+    // What is small gets through, and so do others.
+    assert_eq!(client.call("echo", json!({ "text": "x".repeat(1000) })).await, 1000);
+    assert_eq!(bob.call("echo", large.clone()).await, 1 << 20);
+    // Who hangs up gives back what he had.
+    drop(waiting.pop());
+    eventually("there is room again", async || {
+        client.post("tools/call", json!({ "name": "echo", "arguments": large })).await.status == 200
+    })
+    .await;
 }

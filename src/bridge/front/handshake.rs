@@ -10,25 +10,26 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{
-    Bridge, Called, Refused, SESSION_ID, VERSION, accepts, key, largest_message, meta_of, object_of, params_of,
+    Answered, Bridge, Called, Refused, SESSION_ID, VERSION, accepts, key, largest_message, meta_of, object_of,
+    params_of,
 };
 use crate::base::random;
 use crate::bridge::answer;
 use crate::bridge::audience::Audience;
 use crate::bridge::era::{Era, Level, Opening, Spoken};
 use crate::bridge::message::{self, LONGEST_BATCH, Message, Object, Outcome, raw};
-use crate::bridge::multiplexer::{ClientRequest, Multiplexer, Running};
+use crate::bridge::multiplexer::{Asking, ClientRequest, Multiplexer, Running};
 use crate::bridge::refusal::Refusal;
 
 /// The revision that has batches, and that is spoken by whoever names none.
 const WITH_BATCHES: &str = "2025-03-26";
 
-/// What becomes of a request.
-enum Answered {
+/// What becomes of a request, which may be one of several.
+enum Part<Later> {
     /// It is answered at once.
     Now(Vec<u8>),
     /// By a child.
-    Later(Running),
+    Later(Later),
 }
 
 impl Bridge {
@@ -37,31 +38,28 @@ impl Bridge {
         called: &Called,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<Answered, Refused> {
         if body.trim_ascii_start().starts_with(b"[") {
-            return self.batch(called, headers, body).await;
+            return self.batch(called, headers, body).await.map(Answered::Now);
         }
         let object = object_of(body)?;
         match Message::of(&object) {
             Some(Message::Request { id, method, params }) => {
                 let answered = async {
                     if method == "initialize" {
-                        return self.initialize(called, headers, id, params).await;
+                        return self.initialize(called, headers, id, params).await.map(Answered::Now);
                     }
                     let session = session(headers)?;
                     Ok(match self.handshake_request(called, session, id, &method, params).await? {
-                        Answered::Now(text) => answer::json(StatusCode::OK, text),
-                        Answered::Later(running) => {
-                            let clock = Arc::clone(&self.clock);
-                            answer::of_request(running, id.to_owned(), Era::Handshake, clock).await
-                        }
+                        Part::Now(text) => Answered::Now(answer::json(StatusCode::OK, text)),
+                        Part::Later(asking) => Answered::Later { asking, id: id.to_owned(), era: Era::Handshake },
                     })
                 };
                 answered.await.map_err(|refusal| refusal.for_request(id))
             }
             Some(Message::Notification { method, params }) => {
                 self.handshake_notification(called, session(headers)?, &method, params).await?;
-                Ok(answer::empty(StatusCode::ACCEPTED))
+                Ok(Answered::Now(answer::empty(StatusCode::ACCEPTED)))
             }
             Some(Message::Response { .. }) => Err(NOTHING_ASKED.into()),
             None => Err(Refusal::NotAMessage("The body is no JSON-RPC 2.0 message.").into()),
@@ -102,11 +100,11 @@ impl Bridge {
         id: &RawValue,
         method: &str,
         params: Option<&RawValue>,
-    ) -> Result<Answered, Refusal> {
+    ) -> Result<Part<Asking>, Refusal> {
         let object = params_of(params)?;
         meta_of(object.as_ref())?;
         let parameter = |name: &str| object.as_ref().and_then(|params| params.string(name));
-        let done = || Ok(Answered::Now(message::response(id, Outcome::Result(&raw(&json!({}))))));
+        let done = || Ok(Part::Now(message::response(id, Outcome::Result(&raw(&json!({}))))));
         // Whether we are there is what is asked, and no child need be started for that.
         if method == "ping" {
             return done();
@@ -154,7 +152,7 @@ impl Bridge {
             level: audience.level(session),
             session: Some(session.to_owned()),
         };
-        Ok(Answered::Later(Multiplexer::ask(lease, request, changed.as_deref().or(params)).await?))
+        Ok(Part::Later(Multiplexer::ask(lease, request, changed.as_deref().or(params))?))
     }
 
     async fn handshake_notification(
@@ -212,8 +210,14 @@ impl Bridge {
         for message in messages {
             match message {
                 Message::Request { id, method, params } => {
-                    let answered = self.handshake_request(called, session, id, &method, params).await;
-                    answers.push(Box::pin(finished(answered, id.to_owned())));
+                    // One after the other, so that the child is asked in this order.
+                    let asked = self.handshake_request(called, session, id, &method, params).await;
+                    let handed_on = match asked {
+                        Ok(Part::Later(asking)) => asking.hand_on().await.map(Part::Later).map_err(Refusal::from),
+                        Ok(Part::Now(text)) => Ok(Part::Now(text)),
+                        Err(refusal) => Err(refusal),
+                    };
+                    answers.push(Box::pin(finished(handed_on, id.to_owned())));
                 }
                 Message::Notification { method, params } => {
                     self.handshake_notification(called, session, &method, params).await?;
@@ -265,10 +269,10 @@ impl Bridge {
     }
 }
 
-async fn finished(answered: Result<Answered, Refusal>, id: Box<RawValue>) -> Option<Vec<u8>> {
+async fn finished(answered: Result<Part<Running>, Refusal>, id: Box<RawValue>) -> Option<Vec<u8>> {
     match answered {
-        Ok(Answered::Now(text)) => Some(text),
-        Ok(Answered::Later(running)) => Some(match running.finished().await? {
+        Ok(Part::Now(text)) => Some(text),
+        Ok(Part::Later(running)) => Some(match running.finished().await? {
             Ok(answer) => answer.text,
             Err(failure) => Refusal::Failed(failure).message(Some(&id)),
         }),

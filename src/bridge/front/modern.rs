@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
 use serde_json::value::RawValue;
 
-use super::{Bridge, Called, Refused, VERSION, largest_message, meta_of, object_of, params_of};
+use super::{Answered, Bridge, Called, Refused, VERSION, largest_message, meta_of, object_of, params_of};
 use crate::bridge::answer;
 use crate::bridge::audience::Filter;
 use crate::bridge::era::{Era, Level, MODERN, meta};
@@ -39,14 +39,14 @@ impl Bridge {
         called: &Called,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<Answered, Refused> {
         let object = object_of(body)?;
         match Message::of(&object) {
             Some(Message::Request { id, method, params }) => {
                 let answered = self.modern_request(called, headers, id, &method, params).await;
                 answered.map_err(|refusal| refusal.for_request(id))
             }
-            Some(Message::Notification { .. }) => Ok(accept(headers)?),
+            Some(Message::Notification { .. }) => Ok(Answered::Now(accept(headers)?)),
             Some(Message::Response { .. }) => {
                 Err(Refusal::NotAMessage("Clients answer nothing in this revision.").into())
             }
@@ -61,7 +61,7 @@ impl Bridge {
         id: &RawValue,
         method: &str,
         params: Option<&RawValue>,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Answered, Refusal> {
         let object = params_of(params)?;
         let level = check(headers, method, object.as_ref())?;
         let lease = self.child(called, Era::Modern).await?;
@@ -70,7 +70,7 @@ impl Bridge {
         match (method, older) {
             ("server/discover", Some(introduction)) => {
                 let text = message::response(id, Outcome::Result(&introduction.discover_result()));
-                return Ok(answer::json(StatusCode::OK, text));
+                return Ok(Answered::Now(answer::json(StatusCode::OK, text)));
             }
             ("subscriptions/listen", _) => {
                 self.may_stream()?;
@@ -81,7 +81,7 @@ impl Bridge {
                 let open = open.ok_or(Refusal::TooManyStreams)?;
                 child.watch(None);
                 // The child may rest while its client listens.
-                return Ok(answer::of_stream(open, Arc::clone(&self.clock)));
+                return Ok(Answered::Now(answer::of_stream(open, Arc::clone(&self.clock))));
             }
             _ => {}
         }
@@ -90,8 +90,8 @@ impl Bridge {
         }
         let request =
             ClientRequest { id: id.to_owned(), method: method.to_owned(), era: Era::Modern, session: None, level };
-        let running = Multiplexer::ask(lease, request, params).await?;
-        Ok(answer::of_request(running, id.to_owned(), Era::Modern, Arc::clone(&self.clock)).await)
+        let asking = Multiplexer::ask(lease, request, params)?;
+        Ok(Answered::Later { asking, id: id.to_owned(), era: Era::Modern })
     }
 }
 

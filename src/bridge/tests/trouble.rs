@@ -1,6 +1,9 @@
 //! Children that end, say nonsense, or cannot be had.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::base::byte_budget::ByteBudget;
 
 #[tokio::test]
 async fn a_child_that_ends_fails_what_it_was_asked_and_another_is_started() {
@@ -307,6 +310,58 @@ async fn subscriptions_are_limited_in_number_and_length() {
         assert_eq!(listen(vec![format!("{long}x")]).await.refusal().await, odd);
         assert_eq!(listen(many(1)).await.status, StatusCode::OK);
         assert_eq!(listen(many(256)).await.status, StatusCode::OK);
+    })
+    .await;
+}
+
+/// A body that says when nobody holds it any longer.
+struct Watched {
+    text: Vec<u8>,
+    _held: Arc<()>,
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_child_that_does_not_read_is_held_once_and_counted() {
+    let mut scene = Scene::new();
+    let (client, mut child) = in_time(scene.session("alice")).await;
+    in_time(async {
+        // So many fit into the pipe, one waits to be written, and one behind it.
+        let fill = json!({ "jsonrpc": "2.0", "method": "n", "params": { "data": "x".repeat(4000) } }).to_string();
+        let count = (1 << 20) / (fill.len() + 1) + 2;
+        for _ in 0..count {
+            assert_eq!(client.send("POST", &[], fill.clone()).await.status, StatusCode::ACCEPTED);
+        }
+        let (budget, held) = (ByteBudget::new(1 << 20, 1 << 20), Arc::new(()));
+        let mut room = budget.begin(client.called.grant.grant.authorization.user.subject.clone(), 1 << 20);
+        room.reach(100_000).expect("room");
+        let params = json!({ "name": "x", "arguments": { "data": "y".repeat(3000) } });
+        let text = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
+        let body = Bytes::from_owner(Watched { text: text.into_bytes(), _held: Arc::clone(&held) });
+        let (asking, room): (_, MessageRoom) = (client.clone(), Arc::new(room));
+        let called = tokio::spawn(async move { asking.send_in(Some(room), "POST", &[], body).await });
+        while Arc::strong_count(&held) > 1 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(budget.held(), 100_000, "the line still waits");
+        for _ in 0..count {
+            child.expect("n").await;
+        }
+        let asked = child.expect("tools/call").await;
+        while budget.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!called.is_finished(), "an answer may take long, and takes up no room");
+        child.answer(&asked, json!({ "content": [] })).await;
+        assert_eq!(called.await.expect("answered").json().await["id"], 1);
     })
     .await;
 }

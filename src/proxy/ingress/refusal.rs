@@ -32,6 +32,8 @@ pub enum Refusal {
     OddAnswer,
     /// The body is larger than a message to this server may be, or did not arrive in time.
     TooLarge(usize),
+    /// There is no room for the body: those of others, or of the same user, wait for their servers.
+    NoRoom,
     /// Too many requests.
     TooMany(Verdict),
     /// The server's host name cannot be resolved.
@@ -63,6 +65,7 @@ impl Refusal {
             Self::SessionMixUp => "session-mix-up",
             Self::OddAnswer => "server-odd-answer",
             Self::TooLarge(_) => "message-too-large",
+            Self::NoRoom => "too-much-at-once",
             Self::TooMany(_) => "too-many-requests",
             Self::Unresolved | Self::Unreachable => "server-unreachable",
             Self::Certificate => "server-certificate",
@@ -110,6 +113,12 @@ impl Refusal {
                 let next = "send less, or faster; the operator can raise servers.*.children.largest_message";
                 return ProblemDetails::new(self.slug(), 413, "Message too large", detail, next);
             }
+            Self::NoRoom => (
+                503,
+                "Too much at once",
+                "As many bytes as may wait for MCP servers to read them, of this user or of all together.",
+                "try again in 5 seconds, Retry-After says so too; send fewer large messages at a time",
+            ),
             Self::Malformed => (
                 400,
                 "Malformed request",
