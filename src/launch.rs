@@ -5,6 +5,7 @@
 pub mod bounds;
 pub mod confined;
 pub mod directory;
+mod keyrings;
 pub mod own_user;
 pub mod plan;
 mod removal;

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use clap::Args;
 use landlock::{
-    ABI, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetError,
+    ABI, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError,
 };
 use nix::unistd::close;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -28,6 +28,9 @@ pub struct Bounds {
     /// The only directory that may be written to.
     #[arg(long)]
     pub write_in: Option<PathBuf>,
+    /// Whether it listens on TCP ports of the kernel's choosing alone.
+    #[arg(long)]
+    pub ephemeral_ports_alone: bool,
     /// Whether it gets no descriptor but its three streams.
     #[arg(long)]
     pub streams_alone: bool,
@@ -44,6 +47,9 @@ impl Bounds {
         }
         if let Some(directory) = &self.write_in {
             command.arg("--write-in").arg(directory);
+        }
+        if self.ephemeral_ports_alone {
+            command.arg("--ephemeral-ports-alone");
         }
         if self.streams_alone {
             command.arg("--streams-alone");
@@ -66,6 +72,9 @@ impl Bounds {
         }
         if let Some(directory) = &self.write_in {
             write_only_in(directory).map_err(|error| failed("where it writes", &error))?;
+        }
+        if self.ephemeral_ports_alone {
+            bind_to_no_port_of_others().map_err(|error| failed("where it listens", &error))?;
         }
         if self.streams_alone {
             close_the_rest().map_err(|error| failed("what it inherits", &error))?;
@@ -91,6 +100,21 @@ fn confine_writes(directory: PathFd) -> Result<(), RulesetError> {
         ruleset = ruleset.add_rule(PathBeneath::new(device, to_device))?;
     }
     ruleset.restrict_self().map(drop)
+}
+
+/// A port that somebody else is expected on, and is not there for a moment, stays free. Port 0 stands for one that the kernel picks.
+/// Kernels before 6.7 cannot, and none holds anything but TCP to it: neither UDP nor Multipath TCP.
+fn bind_to_no_port_of_others() -> Result<(), String> {
+    let root = PathFd::new("/").map_err(|error| error.to_string())?;
+    confine_ports(root).map_err(|error| error.to_string())
+}
+
+/// Files move between directories only if every layer of rules lets them, so this one does, everywhere below `root`.
+fn confine_ports(root: PathFd) -> Result<(), RulesetError> {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
+    let ruleset = ruleset.handle_access(AccessNet::BindTcp)?.handle_access(AccessFs::Refer)?.create()?;
+    let ruleset = ruleset.add_rule(NetPort::new(0, AccessNet::BindTcp))?;
+    ruleset.add_rule(PathBeneath::new(root, AccessFs::Refer))?.restrict_self().map(drop)
 }
 
 fn close_the_rest() -> std::io::Result<()> {

@@ -33,6 +33,7 @@ use rustix::thread::{
 
 use super::bounds::Bounds;
 use super::directory;
+use super::keyrings;
 use super::supervise::Signals;
 
 /// Arguments of `run-confined`. Everybody can see them; there is nothing secret in them.
@@ -231,13 +232,16 @@ fn own_user(arguments: &Arguments) -> Failed {
     // The last program of this user may have left some there. A container may forbid it.
     let _ = unshare(CloneFlags::CLONE_NEWIPC);
     limit_capabilities();
-    if let Err(why) = become_user(user)
+    // While this is root: how many keys others of this user have left somewhere does not count then.
+    if let Err(why) = keyrings::leave_session()
+        .and_then(|()| become_user(user))
         .and_then(|()| outlive_nobody(arguments.parent))
         .and_then(|()| leave_terminal())
         .and_then(|()| give_up_privileges(&arguments.bounds))
     {
         return (1, why);
     }
+    keyrings::empty_those_of_user();
     let directory = std::env::current_dir().unwrap_or_default();
     if access(&directory, AccessFlags::X_OK).is_err() {
         return (
@@ -393,6 +397,7 @@ fn inside(arguments: &Arguments) -> Result<u8, Failed> {
     // What it was before may lie under what has been put over it.
     std::env::set_current_dir(&directory).map_err(|error| (1, format!("{}: {error}", directory.display())))?;
     limit_capabilities();
+    keyrings::leave_session().map_err(failed)?;
     give_up_privileges(&arguments.bounds).map_err(failed)?;
     let mut program = ourselves();
     program.args(["--as", "unconfined", "--alone"]);

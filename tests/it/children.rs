@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use crate::client::{Answer, form, http, send};
 use crate::front::{Browser, REDIRECT_URI, Tokens, VERIFIER, parameter, registration};
-use crate::run_support::{Caller, ORDINARY, binary, callers, give, is_root};
+use crate::run_support::{Caller, ORDINARY, binary, callers, give, is_root, keep_in_keyring};
 use crate::world::{Files, Setup, admin, eventually, pause};
 
 /// A Sidekey in front of the stdio server `hub`, as a process of its own.
@@ -255,6 +255,57 @@ async fn a_child_is_told_nothing_of_others_and_ends_with_sidekey() {
         assert!(!PathBuf::from(text(&of_alice, "HOME")).exists(), "its directory is gone");
         // The handle that it had is of no use to anybody, and nobody has written it down.
         assert!(!hub.log().contains(proxy.username()));
+        hub.simulator.stop().await;
+    }
+}
+
+/// Others are sent there as soon as whoever belongs there is gone for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_listens_on_no_port_that_others_have() {
+    for caller in callers() {
+        let mut hub = Hub::start(caller, "stop_grace = \"2s\"").await;
+        let alice = hub.token("alice").await;
+        let somebody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = somebody.local_addr().expect("known").port();
+        drop(somebody);
+        let listened = hub.call(&alice, "listen", json!({ "ports": [0, port, 0] })).await;
+        let forbidden = nix::errno::Errno::EACCES as i32;
+        assert_eq!(listened, json!(["listens", forbidden, "listens"]), "{caller:?}");
+        assert!(hub.stop().await.success());
+        hub.simulator.stop().await;
+    }
+    // Without isolation it may do what Sidekey may.
+    let mut hub = Hub::start(callers()[0], "isolation = false\nstop_grace = \"2s\"").await;
+    let alice = hub.token("alice").await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    assert_eq!(hub.call(&alice, "listen", json!({ "ports": [port] })).await, json!(["listens"]));
+    assert!(hub.stop().await.success());
+    hub.simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_finds_no_keys_of_others() {
+    if !keep_in_keyring("of-the-operator", "x") {
+        return; // there are no keyrings here
+    }
+    for caller in callers() {
+        let mut hub = Hub::start(caller, "stop_grace = \"2s\"").await;
+        let (alice, bob) = (hub.token("alice").await, hub.token("bob").await);
+        let look = ["of-the-operator", "of-alice", "of-bob"];
+        let keys =
+            async |token: &str, leave: &str| hub.call(token, "keys", json!({ "look": look, "leave": leave })).await;
+        let all = json!(["session", "user", "user session"]);
+        assert_eq!(keys(&alice, "of-alice").await, json!({ "found": [], "left": all }), "{caller:?}");
+        assert_eq!(keys(&bob, "of-bob").await, json!({ "found": [], "left": all }), "{caller:?}");
+        let kept = keys(&alice, "of-alice").await;
+        assert_eq!(kept["found"].as_array().map(Vec::len), Some(3), "what is its own it does find: {caller:?}: {kept}");
+        // The next one may be the same user as one that has ended.
+        let before = hub.call(&alice, "facts", json!({})).await;
+        hub.ask(&alice, "die", json!({})).await;
+        let after = hub.call(&alice, "facts", json!({})).await;
+        assert_ne!(before["environment"]["HTTPS_PROXY"], after["environment"]["HTTPS_PROXY"], "another process");
+        assert_eq!(keys(&alice, "of-alice").await["found"], json!([]), "{caller:?}");
+        assert!(hub.stop().await.success());
         hub.simulator.stop().await;
     }
 }

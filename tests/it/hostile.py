@@ -70,8 +70,20 @@ def is_interesting(pid):
 
 
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+def keyrings():
+    keyctl = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+    search, read_key, session = 10, 11, -3
+    content = ctypes.create_string_buffer(4096)
+    key = libc.syscall(keyctl, search, session, b"user", asked["key"].encode(), 0)
+    if key >= 0 and libc.syscall(keyctl, read_key, key, content, len(content)) >= 0:
+        found("the session keyring", content.raw)
+
+
 files()
 admin()
+keyrings()
 for pid in os.listdir("/proc"):
     if not pid.isdigit() or pid in own or not is_interesting(pid):
         continue

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use crate::run_support::{Caller, Place, callers, is_root, running, server_processes};
+use crate::run_support::{Caller, Place, callers, is_root, keep_in_keyring, running, server_processes};
 
 /// What the hostile program found.
 async fn hostile(place: &Place, options: &[&str], needles: &serde_json::Value, sibling: &str) -> Vec<String> {
@@ -15,6 +15,7 @@ async fn hostile(place: &Place, options: &[&str], needles: &serde_json::Value, s
                   format!("{sibling}/files/credentials.json")],
         "directories": [path("data"), path("data/authority")],
         "socket": place.socket(),
+        "key": "of-the-operator",
         "kept": [path("sidekey.toml"), path("companies.pem"), path("data/sidekey.db"), format!("{sibling}/preload.cjs")],
     });
     let script = include_str!("hostile.py");
@@ -34,6 +35,8 @@ async fn hostile(place: &Place, options: &[&str], needles: &serde_json::Value, s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_program_gets_nothing_that_is_not_its_own() {
+    let in_keyring = "content-of-the-operators-key-77b2";
+    let has_keyrings = keep_in_keyring("of-the-operator", in_keyring);
     for caller in callers() {
         let place = Place::of(caller).await;
         // The server and the sibling have this in their environment; the sibling has a handle besides.
@@ -51,7 +54,7 @@ async fn a_hostile_program_gets_nothing_that_is_not_its_own() {
         let key = std::fs::read_to_string(place.files.home.path().join("sidekey.key")).expect("there");
         let secret = std::fs::read_to_string(place.files.home.path().join("quickbooks.secret")).expect("there");
         let needles = serde_json::json!({
-            "key": key.trim(), "client secret": secret.trim(), "store": "SQLite format 3", "canary": canary,
+            "key": key.trim(), "kept key": in_keyring, "client secret": secret.trim(), "store": "SQLite format 3", "canary": canary,
             "sibling's handle": handle.trim_start_matches("http://").split(':').next(),
         });
         assert_eq!(hostile(&place, &[], &needles, &directory).await, Vec::<String>::new(), "{caller:?}");
@@ -69,6 +72,7 @@ async fn a_hostile_program_gets_nothing_that_is_not_its_own() {
         ] {
             assert!(found.contains(what), "{caller:?}: {what}: {found}");
         }
+        assert_eq!(found.contains("kept key in the session keyring"), has_keyrings, "{caller:?}: {found}");
         sibling.go_on().await;
         assert_eq!(sibling.code().await, Some(0));
     }

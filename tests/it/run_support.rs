@@ -164,6 +164,14 @@ pub fn server_processes(config: &Path) -> Vec<rustix::process::Pid> {
     found
 }
 
+/// Puts a key into a new session keyring, which this thread has from here on and whatever it starts inherits. Whether there are
+/// keyrings: a container may forbid them.
+pub fn keep_in_keyring(name: &str, content: &str) -> bool {
+    let Ok(mut session) = keyutils::Keyring::join_anonymous_session() else { return false };
+    session.add_key::<keyutils::keytypes::User, _, _>(name, content.as_bytes()).expect("added");
+    true
+}
+
 /// The program, where everybody may start it.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<(PathBuf, Option<tempfile::TempDir>)> = OnceLock::new();

@@ -216,6 +216,7 @@ fn bounds(stdio: &StdioServer, directory: &Path) -> Bounds {
         // Without a user or a namespace of its own it would share the number with Sidekey and others.
         processes: settings.isolation.then_some(settings.limits.processes.into()),
         write_in: settings.isolation.then(|| directory.to_owned()),
+        ephemeral_ports_alone: settings.isolation,
         streams_alone: true,
     }
 }
