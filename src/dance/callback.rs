@@ -60,6 +60,9 @@ pub struct Returned {
     pub result: Result<Connected, CallbackError>,
 }
 
+/// Whether the API key of this digest is still good for a connection.
+pub type Vouches<'v> = &'v (dyn Fn(&Digest, &ConnectionKey) -> bool + Sync);
+
 /// Longer values are not looked at.
 const LONGEST_VALUE: usize = 8192;
 
@@ -93,7 +96,7 @@ impl Dance {
         parameters: &CallbackParameters,
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
         signed_in: Option<&Subject>,
-        vouches: &(dyn Fn(&Digest, &ConnectionKey) -> bool + Sync),
+        vouches: Vouches<'_>,
     ) -> Returned {
         let stopwatch = Stopwatch::start();
         let mut flow = None;
@@ -120,7 +123,7 @@ impl Dance {
         name: &ProviderName,
         parameters: &CallbackParameters,
         cookie: &(dyn Fn(&str) -> Option<String> + Sync),
-        (signed_in, vouches): (Option<&Subject>, &(dyn Fn(&Digest, &ConnectionKey) -> bool + Sync)),
+        (signed_in, vouches): (Option<&Subject>, Vouches<'_>),
         flow: &mut Option<Flow>,
     ) -> Result<Connected, CallbackError> {
         let provider = self.provider(name).ok_or(CallbackError::OtherProvider)?;
