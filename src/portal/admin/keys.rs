@@ -48,14 +48,11 @@ pub(super) async fn list(State(state): State<AdminState>) -> Result<Json<Vec<Key
     Ok(Json(keys))
 }
 
-/// Counts the key of the local authority, which is no value of the store.
+/// Lists the key of the local authority, which is no value of the store, where no value needs it too.
 fn add_missing(keys: &mut Vec<KeyStatus>, id: String, lost_keys: &[String]) {
-    match keys.iter_mut().find(|key| key.id == id) {
-        Some(key) => key.values += 1,
-        None => {
-            let role = if lost_keys.contains(&id) { "given_up" } else { "missing" };
-            keys.push(KeyStatus { id, role: role.to_owned(), values: 1 });
-        }
+    if keys.iter().all(|key| key.id != id) {
+        let role = if lost_keys.contains(&id) { "given_up" } else { "missing" };
+        keys.push(KeyStatus { id, role: role.to_owned(), values: 1 });
     }
 }
 
