@@ -46,6 +46,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::{Value, json};
 
+use crate::base::problem_details::ProblemDetails;
 use crate::base::toml_document::Problem;
 use crate::config::Settings;
 use crate::launch::{LaunchError, confined};
@@ -146,7 +147,7 @@ enum Command {
 #[derive(Args, Clone)]
 pub struct ConfigArgument {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "sidekey.toml", env = "SIDEKEY_CONFIG")]
+    #[arg(long, value_name = "FILE", default_value = USUAL_CONFIG, env = "SIDEKEY_CONFIG")]
     config: PathBuf,
 }
 
@@ -180,6 +181,9 @@ pub enum CliError {
     /// Everything was said already; this is the exit code.
     Said(u8),
 }
+
+/// The configuration, where none is named.
+const USUAL_CONFIG: &str = "sidekey.toml";
 
 /// The exit code of a command that names something which is not there.
 pub const NOT_THERE: u8 = 3;
@@ -272,6 +276,12 @@ fn says_json(arguments: &[OsString]) -> bool {
 }
 
 impl CliError {
+    /// Something that was named is not there, and no server had to be asked.
+    fn not_there(slug: &str, title: &'static str, detail: impl Into<String>, next_step: impl Into<String>) -> Self {
+        let problem = ProblemDetails::new(slug, 404, title, detail, next_step);
+        Self::Refused(Box::new(json!(problem)))
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,

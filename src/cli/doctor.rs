@@ -2,18 +2,16 @@
 
 mod reach;
 mod servers;
+mod store;
 
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use http::Method;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{CliError, CommonArguments, admin_client, load, say};
+use super::{CliError, CommonArguments, load, say};
 use crate::config::Settings;
-use crate::server::{Environment, World};
 
 /// One thing that was looked at.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -70,7 +68,7 @@ pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
     };
     let mut checks = checks;
     if let Some(settings) = &settings {
-        checks.extend(store_and_keys(config, settings));
+        checks.extend(store::look(config, settings));
         checks.extend(servers::look(settings));
         checks.extend(super::runtime(1)?.block_on(reach::look(settings)));
     }
@@ -113,90 +111,6 @@ fn configuration(config: &Path, settings: &Settings) -> Check {
         return Check::note("config", detail, "add a [providers.NAME] table; `sidekey providers list` shows the names");
     }
     Check::ok("config", detail)
-}
-
-/// Asks the server that runs, or opens the store as a server would.
-fn store_and_keys(config: &Path, settings: &Settings) -> Vec<Check> {
-    let directory = settings.store_directory.display();
-    let served = UnixStream::connect(&settings.admin_socket).is_ok();
-    let status = match admin_client::ask(config, Method::GET, "/v1/status", None::<&()>) {
-        Ok(status) => status,
-        Err(error) => {
-            let next_step = "`sidekey serve` would end for the same reason; docs/troubleshooting.md explains each";
-            return vec![Check::fail("store", format!("{directory}: {error}"), next_step)];
-        }
-    };
-    let mut checks = vec![store(&directory.to_string(), served, &status)];
-    checks.extend(status["held_back"].as_str().map(|why| {
-        Check::fail("store", why, "`sidekey store confirm` says that this is the right one, once you are sure")
-    }));
-    checks.extend(in_need(&status));
-    let key_count = settings.keys.ids().count();
-    // A server that runs has all that it needs: it would not have started otherwise.
-    let missing = if served { Ok(Missing::default()) } else { missing(settings) };
-    let (keys, isolation) = match missing {
-        Ok(Missing { keys, isolation }) => (keys, isolation),
-        Err(error) => (Some(error.to_string()), None),
-    };
-    checks.push(match keys {
-        None => Check::ok("keys", format!("{key_count} in use or ready; every stored value can be opened")),
-        Some(why) => Check::fail("keys", why, "put the key back, or give it up as the message says"),
-    });
-    checks.extend(
-        isolation
-            .map(|why| Check::fail("servers", why, "docs/bridge.md says what keeping them apart needs of a system")),
-    );
-    checks
-}
-
-fn store(directory: &str, served: bool, status: &Value) -> Check {
-    let count = status["connections"].as_array().map_or(0, Vec::len);
-    let connections = format!("{count} connection{}", if count == 1 { "" } else { "s" });
-    let troubles = status["server"]["troubles"].as_object().into_iter().flatten();
-    let troubles: Vec<String> =
-        troubles.map(|(part, why)| format!("{part}: {}", why.as_str().unwrap_or_default())).collect();
-    if !troubles.is_empty() {
-        let detail = format!("{directory}: the server that runs is not well: {}", troubles.join("; "));
-        return Check::fail("store", detail, "its log says more; docs/troubleshooting.md explains each");
-    }
-    match (served, status["version"].as_str()) {
-        (true, Some(version)) if version != env!("CARGO_PKG_VERSION") => Check::note(
-            "store",
-            format!("{directory}: {connections}; the server that runs is version {version}"),
-            "restart it, so that it is the version of this program",
-        ),
-        (true, _) => Check::ok("store", format!("{directory}: {connections}; a server runs")),
-        (false, _) => Check::ok("store", format!("{directory}: {connections}; no server runs")),
-    }
-}
-
-/// Connections that only a person can mend.
-fn in_need(status: &Value) -> Option<Check> {
-    let connections = status["connections"].as_array()?;
-    let is_in_need =
-        |connection: &&Value| connection["state"] == "needs_reauth" || connection["trouble"]["needs_operator"] == true;
-    let in_need = connections.iter().filter(is_in_need).count();
-    let detail = format!("{in_need} connection{} attention", if in_need == 1 { " needs" } else { "s need" });
-    (in_need > 0).then(|| Check::note("store", detail, "`sidekey status` says which, and why"))
-}
-
-/// What a server would not start without.
-#[derive(Default)]
-struct Missing {
-    keys: Option<String>,
-    /// Why child processes cannot be kept apart.
-    isolation: Option<String>,
-}
-
-fn missing(settings: &Settings) -> Result<Missing, CliError> {
-    let failed = |error: crate::server::StartError| CliError::Failed(error.to_string());
-    super::runtime(1)?.block_on(async {
-        let environment = Environment::system(settings).map_err(failed)?;
-        let world = World::compose(settings, environment).await.map_err(failed)?;
-        let why = |done: Result<(), crate::server::StartError>| done.err().map(|error| error.to_string());
-        let keys = why(world.check_keys(&settings.lost_keys).await);
-        Ok(Missing { keys, isolation: why(world.check_isolation().await) })
-    })
 }
 
 /// Clocks that differ by more than this make tokens and links look expired, or not yet valid.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{CliError, load};
+use super::{CliError, USUAL_CONFIG, load};
 use crate::base::files;
 use crate::base::sources::Sources;
 use crate::base::toml_document::Document;
@@ -28,7 +28,7 @@ pub enum Command {
 /// Whose entries there are besides the bundled ones.
 #[derive(Args, Clone)]
 struct CatalogueArgument {
-    /// The configuration file, for its `provider_directory`; without one, only the bundled entries are known.
+    /// The configuration file, for its `provider_directory` [default: `sidekey.toml`, where it is there].
     #[arg(long, value_name = "FILE", env = "SIDEKEY_CONFIG")]
     config: Option<PathBuf>,
 }
@@ -54,7 +54,12 @@ impl CatalogueArgument {
 
     /// The operator's directory. The rest of the configuration may be wrong: these commands are for mending it.
     fn directory(&self) -> Result<Option<PathBuf>, CliError> {
-        let Some(config) = &self.config else { return Ok(None) };
+        let usual = Path::new(USUAL_CONFIG);
+        let config = match &self.config {
+            Some(config) => config,
+            None if usual.exists() => usual,
+            None => return Ok(None),
+        };
         let text = files::read_to_string(config).map_err(|_| match load(config) {
             Err(error) => error,
             Ok(_) => CliError::Failed(format!("{}: cannot be read", config.display())),
@@ -72,5 +77,6 @@ fn unknown(catalogue: &Catalogue, name: &str) -> CliError {
         Some(similar) => format!("did you mean `{similar}`?"),
         None => "`sidekey providers list` shows all".to_owned(),
     };
-    CliError::Usage(format!("there is no provider entry {name:?} ({hint})"))
+    let detail = format!("There is no provider entry {name:?}.");
+    CliError::not_there("unknown-provider", "Unknown provider", detail, hint)
 }

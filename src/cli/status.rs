@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::output::{Cell, Tone, relative, table, text, texts};
 use super::{CliError, CommonArguments, admin_client, say};
 use crate::base::toml_document::Problem;
+use crate::model::connection::ConnectionKey;
 use crate::model::names::{Label, Subject};
 use crate::portal::admin::StatusQuery;
 
@@ -164,13 +165,16 @@ fn way_out(connections: &[Value]) -> Vec<String> {
     let is_dead = |connection: &&Value| connection["state"] == "needs_reauth" && connection["token"].is_null();
     let mut dead = connections.iter().filter(is_dead);
     let Some(first) = dead.next() else { return Vec::new() };
-    let label = match text(first, "label") {
-        label if label == Label::default().as_str() => String::new(),
-        label => format!(" --label {label}"),
-    };
     let such = if dead.next().is_some() { " such as" } else { "" };
-    let command = format!("sidekey connect {} --subject {}{label}", text(first, "provider"), text(first, "subject"));
+    let Some(key) = key(first) else { return Vec::new() };
+    let command = format!("sidekey connect {}", key.as_arguments());
     vec![String::new(), format!("to be connected again, with a link for the user{such}: {command}")]
+}
+
+/// What the connection is called.
+fn key(connection: &Value) -> Option<ConnectionKey> {
+    let [subject, provider, label] = ["subject", "provider", "label"].map(|key| text(connection, key));
+    Some(ConnectionKey::new(subject.parse().ok()?, provider.parse().ok()?, label.parse().ok()?))
 }
 
 /// How a connection's state is to be taken.

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::admin_client::Admin;
 use super::output::{Cell, Tone, table, text};
 use super::{CliError, CommonArguments, NOT_WELL, say};
-use crate::base::problem_details::ProblemDetails;
 use crate::model::names::{ProviderName, Subject};
 use crate::portal::admin::{ConnectionRequest, StatusQuery};
 
@@ -40,14 +39,11 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let provider = arguments.provider.as_ref().map(ProviderName::as_str);
     connections.retain(|connection| provider.is_none_or(|provider| connection["provider"] == provider));
     if connections.is_empty() && (provider.is_some() || arguments.subject.is_some()) {
-        let problem = ProblemDetails::new(
-            "unknown-connection",
-            404,
-            "Unknown connection",
-            "There is no connection of this subject at this provider.",
-            "`sidekey status` shows those there are",
-        );
-        return Err(CliError::Refused(Box::new(serde_json::from_slice(&problem.to_json()).unwrap_or_default())));
+        let whose = arguments.subject.as_ref().map_or("Nobody has a".to_owned(), |subject| format!("{subject} has no"));
+        let where_to = provider.map(|provider| format!(" to {provider}")).unwrap_or_default();
+        let next = "`sidekey status` shows those there are";
+        let detail = format!("{whose} connection{where_to}.");
+        return Err(CliError::not_there("unknown-connection", "Unknown connection", detail, next));
     }
     let results = ask_all(&admin, connections, usize::from(arguments.parallel))?;
     let count = |verdict: &str| results.iter().filter(|result| result["verdict"] == verdict).count();

@@ -33,6 +33,13 @@ impl ConnectionKey {
     pub fn with_token(&self, token: Option<TokenName>) -> Self {
         Self { token, ..self.clone() }
     }
+
+    /// The connection as commands name it: `PROVIDER --subject S [--label L]`.
+    pub fn as_arguments(&self) -> String {
+        let label = Some(&self.label).filter(|label| **label != Label::default());
+        let label = label.map(|label| format!(" --label {label}")).unwrap_or_default();
+        format!("{} --subject {}{label}", self.provider, self.subject)
+    }
 }
 
 impl fmt::Display for ConnectionKey {

@@ -38,7 +38,7 @@ use crate::model::connection::ConnectionKey;
 use crate::model::continuation::Continuation;
 use crate::model::grant::{EndReason, Grant};
 use crate::model::handle::{self, HandleRecord};
-use crate::model::names::{Label, ProviderName, ServerName, Subject};
+use crate::model::names::{Label, ProviderName, ServerName, Subject, TokenName};
 use crate::model::scope::ScopeSet;
 use crate::portal::PartnerApi;
 use crate::store::keyring::KeyRing;
@@ -212,6 +212,14 @@ async fn unknown_connection(state: &AdminState, key: &ConnectionKey) -> Failure 
     let labels: BTreeSet<&str> =
         of_subject.iter().filter(|known| known.provider == key.provider).map(|known| known.label.as_str()).collect();
     let providers: BTreeSet<&str> = of_subject.iter().map(|known| known.provider.as_str()).collect();
+    let tokens: Vec<&str> = of_subject
+        .iter()
+        .filter(|known| known.with_token(None) == key.with_token(None))
+        .filter_map(|known| known.token.as_ref().map(TokenName::as_str))
+        .collect();
+    if let (Some(token), true) = (&key.token, labels.contains(key.label.as_str())) {
+        return unknown_token(key, token, &tokens);
+    }
     let next = if !labels.is_empty() {
         format!("give --label: there are {}", Vec::from_iter(labels).join(", "))
     } else if state.dance.provider(&key.provider).is_none() && !providers.contains(key.provider.as_str()) {
@@ -231,6 +239,16 @@ async fn unknown_connection(state: &AdminState, key: &ConnectionKey) -> Failure 
         format!("{} has no connection to {} with the label {}.", key.subject, key.provider, key.label),
         next,
     ))
+}
+
+/// The connection is there, and its grant has no such access token.
+fn unknown_token(key: &ConnectionKey, token: &TokenName, tokens: &[&str]) -> Failure {
+    let next = match tokens {
+        [] => "leave out --token: the grant has one access token".to_owned(),
+        tokens => format!("leave out --token for the first, or give one of {}", tokens.join(", ")),
+    };
+    let detail = format!("The grant of {} has no access token {token}.", key.with_token(None));
+    Failure(ProblemDetails::new("unknown-connection", 404, "Unknown connection", detail, next))
 }
 
 fn similar_subject(all: &[ConnectionRecord], subject: &Subject) -> Option<String> {

@@ -6,7 +6,7 @@ use sidekey::base::files;
 use sidekey::base::random::SystemRandom;
 use sidekey::store::keyring::generate_key;
 
-use crate::process::sidekey;
+use crate::process::{command, sidekey};
 use crate::upstream_support::{Reach, connected, world};
 use crate::world::{Files, Setup, World};
 
@@ -81,6 +81,39 @@ async fn a_program_that_is_not_there_is_named() {
     let said = said(&answer);
     assert!(said.contains("FAIL  servers hub: there is no command no-such-program\n"), "{said}");
     assert!(said.contains("ok    servers other: starts /bin/sh\n"), "{said}");
+}
+
+/// Who looks is often root, and whoever begins the store owns it.
+#[tokio::test]
+async fn before_the_first_start_nothing_is_made() {
+    let files = Files::write("http://127.0.0.1:1", &Setup::default());
+    let (directory, config) = (files.home.path().join("data"), files.config.to_str().expect("text"));
+    let expected = [
+        format!("ok    store   {}: nothing is there yet; the server begins it when it starts", directory.display()),
+        "ok    keys    1 in use or ready; nothing is stored yet".to_owned(),
+    ];
+    let answer = sidekey(&["doctor", "--config", config]).await;
+    for line in &expected {
+        assert!(said(&answer).lines().any(|said| said == line), "{line}\n{}", said(&answer));
+    }
+    assert!(!directory.exists());
+    files::private_directory(&directory).expect("made");
+    let again = sidekey(&["doctor", "--config", config]).await;
+    assert!(said(&again).lines().any(|said| said == expected[0]), "{}", said(&again));
+    assert_eq!(std::fs::read_dir(&directory).expect("there").count(), 0);
+    let nowhere = command(&["doctor", "--config", config]).env("TMPDIR", "/nowhere").output().await.expect("it runs");
+    let line = "note  keys    there is no temporary directory in which to try out what a server needs";
+    assert!(said(&nowhere).lines().any(|said| said == line), "{}", said(&nowhere));
+}
+
+#[tokio::test]
+async fn a_place_where_no_store_can_be_made_is_named() {
+    let files = Files::write("http://127.0.0.1:1", &Setup::default());
+    std::fs::write(files.home.path().join("data"), "").expect("written");
+    let answer = sidekey(&["doctor", "--config", files.config.to_str().expect("text")]).await;
+    assert_eq!(answer.status.code(), Some(1));
+    let line = format!("FAIL  store   {}: ", files.home.path().join("data").display());
+    assert!(said(&answer).contains(&line) && said(&answer).contains("is not a directory"), "{}", said(&answer));
 }
 
 #[tokio::test]

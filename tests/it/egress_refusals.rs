@@ -152,7 +152,7 @@ async fn an_api_that_is_not_there() {
             "unknown-api",
             "Unknown API",
             "The first path segment is not the name of a configured provider or of one of its enabled APIs.",
-            "see [providers] in the configuration; base URLs look like http://127.0.0.1:8701/NAME",
+            "see [providers] in the configuration; a base URL is this address with /NAME behind it",
         );
     }
     caller.nothing_was_sent().await;

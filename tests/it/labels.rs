@@ -96,7 +96,7 @@ async fn the_url_picks_for_a_handle_without_a_label() {
             "bad-label",
             "Bad label",
             "What stands behind the @ in the first path segment is not the label of a connection.",
-            "write it like http://127.0.0.1:8701/NAME@LABEL; a label is 1 to 40 of the characters A-Z a-z 0-9 . _ -",
+            "write /NAME@LABEL behind this address; a label is 1 to 40 of the characters A-Z a-z 0-9 . _ -",
         );
     }
     assert_eq!(

@@ -473,3 +473,32 @@ async fn connections_are_validated_without_using_up_refresh_tokens() {
     assert!(said.contains("1 valid, 3 invalid, 0 unknown") && said.contains("FAIL"), "{said}");
     simulator.stop().await;
 }
+
+/// Exit code 3, and what there is instead.
+#[tokio::test]
+async fn what_is_named_and_not_there_is_told_apart() {
+    let simulator = simulator(3600.0).await;
+    let (running, _) = connected(&simulator, &Setup::default()).await;
+    for (command, expected) in [
+        (
+            &["refresh", "github", "--subject", "alice", "--token", "bot"][..],
+            "error: The grant of alice/github/default has no access token bot (leave out --token: the grant has one access token)\n",
+        ),
+        (
+            &["validate-all", "--provider", "nope"],
+            "error: Nobody has a connection to nope (`sidekey status` shows those there are)\n",
+        ),
+        (
+            &["validate-all", "--provider", "github", "--subject", "dave"],
+            "error: dave has no connection to github (`sidekey status` shows those there are)\n",
+        ),
+        (
+            &["validate-all", "--subject", "dave"],
+            "error: dave has no connection (`sidekey status` shows those there are)\n",
+        ),
+    ] {
+        let answer = sidekey(&[command, &["--config", running.config()]].concat()).await;
+        assert_eq!((answer.status.code(), &*text(&answer.stderr)), (Some(3), expected), "{command:?}");
+    }
+    simulator.stop().await;
+}

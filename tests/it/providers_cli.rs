@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::process::{out, sidekey};
+use crate::process::{command, out, sidekey};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/broken_providers")
@@ -85,10 +85,10 @@ async fn entries_are_listed_and_shown() {
 #[tokio::test]
 async fn what_is_not_there_is_said() {
     let answer = sidekey(&["providers", "show", "quickboks"]).await;
-    assert_eq!(answer.status.code(), Some(2));
+    assert_eq!(answer.status.code(), Some(3));
     assert_eq!(
         String::from_utf8_lossy(&answer.stderr),
-        "error: there is no provider entry \"quickboks\" (did you mean `quickbooks`?)\n"
+        "error: There is no provider entry \"quickboks\" (did you mean `quickbooks`?)\n"
     );
     let answer = sidekey(&["providers", "show", "quickbooks", "--environment", "test"]).await;
     assert_eq!(answer.status.code(), Some(2));
@@ -115,6 +115,12 @@ async fn an_operators_files_count() {
     let config = config.to_str().expect("text");
     let listed = out(&sidekey(&["providers", "list", "--config", config]).await);
     assert!(listed.contains("Acme EU") && listed.contains("acme.toml"), "{listed}");
+    let here = command(&["providers", "list"]).current_dir(home.path()).output().await.expect("it runs");
+    assert_eq!(
+        out(&here).replace("providers/acme", &format!("{}/acme", providers.display())),
+        listed,
+        "sidekey.toml is the usual one"
+    );
     let linted = out(&sidekey(&["providers", "lint", providers.to_str().expect("text")]).await);
     assert_eq!(linted, "2 files: 0 errors, 0 notes\n");
 }

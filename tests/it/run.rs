@@ -218,6 +218,9 @@ async fn a_recipe_fills_in_what_was_captured() {
             place.sidekey(&["run", "--recipe", "quickbooks", "--subject", "carol", "--", "true"]).output().await;
         let nobody = text(&nobody.expect("it runs").stderr);
         assert!(nobody.contains("carol is not connected to quickbooks"), "{nobody}");
+        let command = ["run", "--recipe", "quickbooks", "--subject", "alice", "--label", "branch", "--", "true"];
+        let branch = text(&place.sidekey(&command).output().await.expect("it runs").stderr);
+        assert!(branch.contains("`sidekey connect quickbooks --subject alice --label branch` does it"), "{branch}");
         let whom = place.sidekey(&["run", "--", "true"]).output().await.expect("it runs");
         assert!(text(&whom.stderr).contains("--subject"), "{}", text(&whom.stderr));
     }

@@ -16,6 +16,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::cli::admin_client::ask_server;
 use crate::cli::{CliError, runtime};
 use crate::launch::plan::Plan;
+use crate::model::connection::ConnectionKey;
 use crate::portal::admin::{Addresses, CaAnswer, NewHandleAnswer, NewHandleRequest, RenewRequest, ServerAnswer};
 
 /// So long the handle works without being renewed: it does not outlive a `run` that was killed by much.
@@ -56,10 +57,9 @@ impl Server {
         let query = serde_urlencoded::to_string([("subject", plan.subject.as_str())]).unwrap_or_default();
         let status = runtime(1)?.block_on(ask(&self.socket, Method::GET, &format!("/v1/status?{query}")))?;
         captured_in(&status, plan).ok_or_else(|| {
-            CliError::Failed(format!(
-                "{subject} is not connected to {provider}: `sidekey connect {provider} --subject {subject}` does it",
-                subject = plan.subject
-            ))
+            let key = ConnectionKey::new(plan.subject.clone(), provider.clone(), plan.label.clone());
+            let (subject, whose) = (&plan.subject, key.as_arguments());
+            CliError::Failed(format!("{subject} is not connected to {provider}: `sidekey connect {whose}` does it"))
         })
     }
 }

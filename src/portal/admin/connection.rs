@@ -206,7 +206,7 @@ async fn no_token(state: &AdminState, key: &ConnectionKey, error: &TokenError) -
             409,
             "Connection needs attention",
             format!("{key} cannot be refreshed: {reason}."),
-            format!("`sidekey connect {} --subject {}` makes a link to connect again", key.provider, key.subject),
+            format!("`sidekey connect {}` makes a link to connect again", key.as_arguments()),
         ),
         TokenError::Unavailable { reason, .. } => (
             "token-unavailable",

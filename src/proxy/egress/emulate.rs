@@ -21,9 +21,8 @@ use super::placement::{PlacementError, credential, the_one};
 use crate::base::clock::Timestamp;
 use crate::base::safe_url::SafeUrl;
 use crate::catalogue::Provider;
-use crate::model::connection::Captured;
+use crate::model::connection::{Captured, ConnectionKey};
 use crate::model::handle::{self, HandleError};
-use crate::model::names::Subject;
 
 /// What is emulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +96,7 @@ pub enum Whose<'c> {
     /// That of a subject who is connected.
     Connected(Connected<'c>),
     /// That of a subject who is not, or whose connection has ended.
-    NotConnected(&'c Subject),
+    NotConnected(&'c ConnectionKey),
     /// Nobody's.
     Unknown(CallerError),
 }
@@ -149,11 +148,11 @@ fn granted<'c>(
     whose: &Whose<'c>,
 ) -> Result<(Connected<'c>, String), Refused> {
     let parameters = Parameters::of(request);
-    let subject = match whose {
-        Whose::NotConnected(subject) => subject.as_str(),
-        _ => "S",
+    let which = match whose {
+        Whose::NotConnected(key) => key.as_arguments(),
+        _ => format!("{} --subject S", provider.name),
     };
-    let connect = format!("sidekey connect {} --subject {subject}", provider.name);
+    let connect = format!("sidekey connect {which}");
     let refused = |kind, description: String| Err(Refused { kind, description });
     match parameters.get("grant_type") {
         Some("refresh_token") => {}
@@ -176,7 +175,7 @@ fn granted<'c>(
     };
     match whose {
         Whose::Connected(caller) => Ok((*caller, stand_in(provider, caller.handle, sent))),
-        Whose::NotConnected(subject) => {
+        Whose::NotConnected(ConnectionKey { subject, .. }) => {
             let why =
                 format!("Subject {subject} is not connected, or the connection has ended. Connect with `{connect}`.");
             refused(reply::Refusal::RefreshToken, why)

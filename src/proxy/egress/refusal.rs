@@ -148,7 +148,7 @@ impl Refusal {
     /// The problem to answer with, for a caller of `provider` and, where known, of this connection.
     pub fn problem(&self, provider: &str, key: Option<&ConnectionKey>) -> ProblemDetails {
         let connect = match key {
-            Some(key) => format!("connect it: `sidekey connect {}`", which(key)),
+            Some(key) => format!("connect it: `sidekey connect {}`", key.as_arguments()),
             None => "connect the subject".to_owned(),
         };
         let whose = key.map_or_else(|| "the caller".to_owned(), whose);
@@ -171,13 +171,13 @@ impl Refusal {
                 404,
                 "Unknown API",
                 "The first path segment is not the name of a configured provider or of one of its enabled APIs.".into(),
-                "see [providers] in the configuration; base URLs look like http://127.0.0.1:8701/NAME".into(),
+                "see [providers] in the configuration; a base URL is this address with /NAME behind it".into(),
             ),
             Self::BadLabel => (
                 400,
                 "Bad label",
                 "What stands behind the @ in the first path segment is not the label of a connection.".into(),
-                format!("write it like http://127.0.0.1:8701/NAME@LABEL; a label is {}", Label::EXPECTED),
+                format!("write /NAME@LABEL behind this address; a label is {}", Label::EXPECTED),
             ),
             Self::Caller(CallerError::BadHost) => (
                 400,
@@ -281,7 +281,7 @@ impl Refusal {
                 "Choice needed",
                 format!("{whose} has connected {provider}, but not yet chosen for which {name}."),
                 match key {
-                    Some(key) => format!("choose one: `sidekey sites {}`", which(key)),
+                    Some(key) => format!("choose one: `sidekey sites {}`", key.as_arguments()),
                     None => "choose one".to_owned(),
                 },
             ),
@@ -506,13 +506,6 @@ fn whose(key: &ConnectionKey) -> String {
         true => format!("subject {}", key.subject),
         false => format!("subject {} (label {})", key.subject, key.label),
     }
-}
-
-/// The connection as commands name it.
-fn which(key: &ConnectionKey) -> String {
-    let label = Some(&key.label).filter(|label| **label != Label::default());
-    let label = label.map(|label| format!(" --label {label}")).unwrap_or_default();
-    format!("{} --subject {}{label}", key.provider, key.subject)
 }
 
 /// Whole seconds, rounded up, and at least one.

@@ -79,9 +79,7 @@ impl Egress {
         let nothing = Captured::new();
         let whose = match (&key, &token) {
             (Err(error), _) => Whose::Unknown(*error),
-            (Ok(key), Some(Err(TokenError::NotConnected | TokenError::NeedsReauth { .. }))) => {
-                Whose::NotConnected(&key.subject)
-            }
+            (Ok(key), Some(Err(TokenError::NotConnected | TokenError::NeedsReauth { .. }))) => Whose::NotConnected(key),
             (Ok(_), token) => {
                 // A token that cannot be had just now is no reason to say that there is no connection.
                 let captured = token.as_ref().and_then(|token| token.as_ref().ok()).map(|token| &token.captured);

@@ -158,7 +158,6 @@ fn a_caller_without_a_handle_keeps_what_it_sent() {
 
 #[test]
 fn other_grants_get_an_error_that_says_how_to_connect() {
-    let alice: Subject = "alice".parse().expect("a subject");
     let json_wanted = headers(&[(CONTENT_TYPE, FORM), (ACCEPT, "application/json")]);
     for name in Catalogue::bundled().names() {
         let provider = provider(name);
@@ -171,7 +170,9 @@ fn other_grants_get_an_error_that_says_how_to_connect() {
             let error = read(&provider.entry, Exchange::Refresh(None), &as_response(&answer), now()).expect_err(name);
             (object(&answer), error.verdict)
         };
-        let connect = format!("sidekey connect {name} --subject alice");
+        let connect = format!("sidekey connect {name} --subject alice --label work");
+        let (subject, label) = ("alice".parse().expect("a subject"), "work".parse().expect("a label"));
+        let alice = ConnectionKey::new(subject, provider.name.clone(), label);
         let nobody = Whose::NotConnected(&alice);
         let ended_code = if name == "slack" { "invalid_refresh_token" } else { "invalid_grant" };
         let described = |body: &Value| {
