@@ -4,7 +4,7 @@ CARGO ?= cargo
 KILLS ?= 200
 CALLS ?= 10000000
 
-.PHONY: help demo test check unit e2e recipes chaos crossed bench schema setup clients fmt clean
+.PHONY: help demo test check unit e2e recipes chaos crossed bench bridge schema setup clients fmt clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ bench: setup ## Injection beside a bare Pingora pass-through, interception besid
 	$(CARGO) build --release --locked --bin sidekey --example bare --example load
 	$(CARGO) build --release --locked -p sidekey-simulator
 	benches/run
+
+bridge: setup ## What the bridge adds to a call of a server that speaks stdio, and what an idle child costs
+	$(CARGO) build --release --locked --bin sidekey
+	SIDEKEY_BIN=$(CURDIR)/target/release/sidekey e2e/run bridge-cost
 
 schema: setup ## Regenerate config/*.schema.json and docs/configuration.md
 	SIDEKEY_WRITE_SCHEMA=1 $(CARGO) test --lib is_current

@@ -1,7 +1,7 @@
 """What the bridge adds to a call of a server that speaks stdio, and what one idle child costs Sidekey itself.
 
 The same calls, one after the other: on the server's own pipes, and over HTTP through Sidekey, in both eras. Then many users
-with one idle child each. See docs/benchmarks.md; `e2e/run bridge-cost` starts it.
+with one idle child each. See docs/benchmarks.md; `make bridge` starts it.
 """
 
 import argparse

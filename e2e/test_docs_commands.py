@@ -74,6 +74,7 @@ NOT_RUN = {
 # `make` is asked what it would do. These are what really runs the targets.
 TARGETS = {
     "bench": "by hand, on a quiet machine; docs/benchmarks.md",
+    "bridge": "by hand, on a quiet machine; docs/benchmarks.md",
     "chaos": "make test, with 20 kills",
     "crossed": "make test, with fewer calls: tests/it/crossed_tokens.rs",
     "demo": "tests/it/demo.rs",

@@ -9,6 +9,7 @@ mod keyrings;
 pub mod own_user;
 pub mod plan;
 mod removal;
+mod sockets;
 pub mod supervise;
 pub mod surroundings;
 pub mod variables;

@@ -7,11 +7,13 @@ use std::process::Command;
 
 use clap::Args;
 use landlock::{
-    ABI, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError,
+    ABI, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError,
 };
 use nix::unistd::close;
 use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::sockets;
 
 /// What a program is held to. By default to nothing.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -74,7 +76,7 @@ impl Bounds {
             write_only_in(directory).map_err(|error| failed("where it writes", &error))?;
         }
         if self.ephemeral_ports_alone {
-            bind_to_no_port_of_others().map_err(|error| failed("where it listens", &error))?;
+            sockets::bind_to_no_port_of_others().map_err(|error| failed("where it listens", &error))?;
         }
         if self.streams_alone {
             close_the_rest().map_err(|error| failed("what it inherits", &error))?;
@@ -100,21 +102,6 @@ fn confine_writes(directory: PathFd) -> Result<(), RulesetError> {
         ruleset = ruleset.add_rule(PathBeneath::new(device, to_device))?;
     }
     ruleset.restrict_self().map(drop)
-}
-
-/// A port that somebody else is expected on, and is not there for a moment, stays free. Port 0 stands for one that the kernel picks.
-/// Kernels before 6.7 cannot, and none holds anything but TCP to it: neither UDP nor Multipath TCP.
-fn bind_to_no_port_of_others() -> Result<(), String> {
-    let root = PathFd::new("/").map_err(|error| error.to_string())?;
-    confine_ports(root).map_err(|error| error.to_string())
-}
-
-/// Files move between directories only if every layer of rules lets them, so this one does, everywhere below `root`.
-fn confine_ports(root: PathFd) -> Result<(), RulesetError> {
-    let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
-    let ruleset = ruleset.handle_access(AccessNet::BindTcp)?.handle_access(AccessFs::Refer)?.create()?;
-    let ruleset = ruleset.add_rule(NetPort::new(0, AccessNet::BindTcp))?;
-    ruleset.add_rule(PathBeneath::new(root, AccessFs::Refer))?.restrict_self().map(drop)
 }
 
 fn close_the_rest() -> std::io::Result<()> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use serde_json::{Value, json};
 use sidekey::base::digest::sha256_base64url;
 use sidekey_simulator::{Options, Simulator};
@@ -270,7 +271,7 @@ async fn a_child_listens_on_no_port_that_others_have() {
         let port = somebody.local_addr().expect("known").port();
         drop(somebody);
         let listened = hub.call(&alice, "listen", json!({ "ports": [0, port, 0] })).await;
-        let forbidden = nix::errno::Errno::EACCES as i32;
+        let forbidden = Errno::EACCES as i32;
         assert_eq!(listened, json!(["listens", forbidden, "listens"]), "{caller:?}");
         assert!(hub.stop().await.success());
         hub.simulator.stop().await;
@@ -282,6 +283,36 @@ async fn a_child_listens_on_no_port_that_others_have() {
     assert_eq!(hub.call(&alice, "listen", json!({ "ports": [port] })).await, json!(["listens"]));
     assert!(hub.stop().await.success());
     hub.simulator.stop().await;
+}
+
+/// Multipath TCP, SMC and rings get round what holds TCP to its ports.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_has_usual_sockets_alone() {
+    use nix::libc::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_VSOCK, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM};
+    const MULTIPATH: i32 = 262;
+    const SMC: (i32, i32) = (43, 256);
+    let kinds = [
+        ((AF_INET, SOCK_STREAM, 0), None),
+        ((AF_INET6, SOCK_STREAM, 6), None),
+        ((AF_INET, SOCK_DGRAM, 17), None),
+        ((AF_UNIX, SOCK_STREAM, 0), None),
+        ((AF_NETLINK, SOCK_RAW, 0), None),
+        ((AF_INET, SOCK_STREAM, MULTIPATH), Some(Errno::EPROTONOSUPPORT)),
+        ((AF_INET6, SOCK_STREAM, MULTIPATH), Some(Errno::EPROTONOSUPPORT)),
+        ((AF_INET, SOCK_STREAM, SMC.1), Some(Errno::EPROTONOSUPPORT)),
+        ((SMC.0, SOCK_STREAM, 0), Some(Errno::EAFNOSUPPORT)),
+        ((AF_VSOCK, SOCK_STREAM, 0), Some(Errno::EAFNOSUPPORT)),
+    ];
+    let asked = kinds.map(|(kind, _)| kind);
+    let expected = kinds.map(|(_, error)| error.map_or(json!("made"), |error| json!(error as i32)));
+    for caller in callers() {
+        let mut hub = Hub::start(caller, "stop_grace = \"2s\"").await;
+        let alice = hub.token("alice").await;
+        let found = hub.call(&alice, "sockets", json!({ "kinds": asked })).await;
+        assert_eq!(found, json!({ "ring": Errno::ENOSYS as i32, "sockets": expected }), "{caller:?}");
+        assert!(hub.stop().await.success());
+        hub.simulator.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,6 +114,24 @@ def keys(asked):
     return {"found": found, "left": left}
 
 
+def made(kind):
+    import socket
+
+    try:
+        socket.socket(*kind).close()
+    except OSError as error:
+        return error.errno
+    return "made"
+
+
+def ring():
+    """Why the kernel makes no io_uring: there is none, or it was asked for badly."""
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).syscall(425, 1, None)
+    return ctypes.get_errno()
+
+
 def call(name, asked):
     if name == "facts":
         return facts(asked)
@@ -134,6 +152,8 @@ def call(name, asked):
         return nest(asked["depth"])
     if name == "listen":
         return [listen(port) for port in asked["ports"]]
+    if name == "sockets":
+        return {"ring": ring(), "sockets": [made(kind) for kind in asked["kinds"]]}
     if name == "keys":
         return keys(asked)
     if name == "leave":
