@@ -9,6 +9,7 @@ use std::process::Stdio;
 use rustix::fs::{FlockOperation, flock};
 
 use super::confined::confined;
+use super::own_user::OwnUser;
 use super::variables::{ALL_CERTIFICATES, CERTIFICATES, JAVA_CERTIFICATES, PRELOAD};
 use super::{LaunchError, removal};
 use crate::authority::bundle;
@@ -115,7 +116,7 @@ fn lock(directory: &Path) -> io::Result<File> {
 }
 
 /// Removes from `place` what those have left there that were killed before they could: directories that were made by this user,
-/// and that nobody holds.
+/// and that nobody holds. What still runs as the user to whom one was given ends first.
 pub fn remove_abandoned(place: &Path, sidekey: &Path) {
     let us = rustix::process::geteuid().as_raw();
     let entries = fs::read_dir(place).into_iter().flatten().filter_map(Result::ok);
@@ -130,6 +131,9 @@ pub fn remove_abandoned(place: &Path, sidekey: &Path) {
         }
         let of_program = OF_PROGRAM.iter().find_map(|name| path.join(name).symlink_metadata().ok());
         let user = of_program.map(|metadata| metadata.uid()).filter(|user| *user != us);
+        if let Some(user) = user {
+            OwnUser::end_abandoned(user, sidekey);
+        }
         remove(&path, user, sidekey);
     }
 }

@@ -30,24 +30,36 @@ impl OwnUser {
     pub fn take() -> Result<Self, LaunchError> {
         let failed =
             |error: std::io::Error| LaunchError::Failed(format!("cannot take a user for the command: {error}"));
-        let locks = Path::new(LOCKS);
-        files::private_directory(locks).map_err(failed)?;
         // Not always the first one that is free: what the last program has left in public places is the next one's otherwise.
         let (first, all) = (*NUMBERS.start(), NUMBERS.end() - NUMBERS.start() + 1);
         let begin = std::process::id() % all;
         for number in (0..all).map(|step| first + (begin + step) % all) {
-            let lock = files::open_private(&locks.join(format!("user-{number}"))).map_err(failed)?;
-            if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-                continue;
-            }
+            let Some(user) = Self::hold(number).map_err(failed)? else { continue };
             let is_account = !matches!(User::from_uid(Uid::from_raw(number)), Ok(None));
             // What was left behind when a `run` was killed would be company.
             if !is_account && !users_of_processes().map_err(failed)?.contains(&number) {
-                return Ok(Self { number, _lock: lock });
+                return Ok(user);
             }
         }
         let (first, last) = (NUMBERS.start(), NUMBERS.end());
         Err(LaunchError::Failed(format!("all users from {first} to {last} are taken; end some commands first")))
+    }
+
+    /// Nobody, if another Sidekey has it.
+    fn hold(number: u32) -> std::io::Result<Option<Self>> {
+        let locks = Path::new(LOCKS);
+        files::private_directory(locks)?;
+        let lock = files::open_private(&locks.join(format!("user-{number}")))?;
+        Ok(flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(Self { number, _lock: lock }))
+    }
+
+    /// Ends what is left of one that a Sidekey had which was killed. The number may be another's by now, which is left alone.
+    pub fn end_abandoned(number: u32, sidekey: &Path) {
+        if NUMBERS.contains(&number)
+            && let Ok(Some(user)) = Self::hold(number)
+        {
+            user.sweep_with(sidekey);
+        }
     }
 
     /// Ends what is left of it.

@@ -505,6 +505,24 @@ async fn what_a_killed_server_has_left_goes_away() {
     }
 }
 
+/// What a process has started and left behind goes with the namespace, or, as root, with the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_child_has_left_running_ends_too() {
+    for caller in callers() {
+        let mut hub = Hub::start(caller, "stop_grace = \"2s\"").await;
+        let alice = hub.token("alice").await;
+        let seconds = format!("2000.{}", std::process::id());
+        hub.call(&alice, "leave", json!({ "seconds": seconds })).await;
+        eventually("what it has started runs", async || hub.processes(&seconds).len() == 1).await;
+        hub.sidekey.kill().await.expect("killed");
+        hub.nothing_runs().await;
+        hub.serve_again(caller).await;
+        eventually("it has ended", async || hub.processes(&seconds).is_empty()).await;
+        assert!(hub.stop().await.success());
+        hub.simulator.stop().await;
+    }
+}
+
 /// Where children cannot be kept apart, Sidekey says so and does not start.
 #[tokio::test]
 async fn without_isolation_nothing_starts() {
