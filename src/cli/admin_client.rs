@@ -64,7 +64,7 @@ impl Admin {
     }
 
     /// The same for a configuration that was read already.
-    pub fn of(settings: &Settings) -> Result<Self, CliError> {
+    fn of(settings: &Settings) -> Result<Self, CliError> {
         if is_served(&settings.admin_socket)? {
             return Self::at(settings.admin_socket.clone());
         }

@@ -166,3 +166,25 @@ async fn of_two_rotations_at_once_one_waits_and_no_key_is_lost() {
     drop(running);
     simulator.stop().await;
 }
+
+/// Who looks at the trail later sees it, whether a server ran or not.
+#[tokio::test]
+async fn without_a_server_it_is_rotated_and_written_down_all_the_same() {
+    let simulator = simulator().await;
+    let (mut running, handles) = connected(&simulator).await;
+    running.signal(Signal::TERM).await;
+    let files = running.files;
+    let config = files.config.to_str().expect("text");
+    let answer = out(&sidekey(&["keys", "rotate", "--json", "--config", config]).await);
+    let rotated: Value = serde_json::from_str(&answer).expect("JSON");
+    let trail = out(&sidekey(&["audit", "--operation", "keys", "--json", "--config", config]).await);
+    let taken: Vec<Value> = trail.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(
+        taken.iter().any(|record| record["outcome"] == "taken" && record["reason"] == rotated["key"]),
+        "{rotated} {trail}"
+    );
+    let running = Program::start(files, &[], Stdio::null()).await;
+    assert_eq!(values(&running).await.len(), 1, "the former key is gone");
+    assert_eq!(call(&running, &handles[0]).await, 200);
+    simulator.stop().await;
+}

@@ -34,6 +34,7 @@ pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
     };
     let _held = KeyFile::hold(&path).map_err(CliError::Failed)?;
     let mut file = KeyFile::read(&path).map_err(CliError::Failed)?;
+    let admin = Admin::open(config)?;
     let is_resumed = file.ids().len() > 1;
     if is_resumed {
         step(&format!(
@@ -44,14 +45,12 @@ pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
     } else {
         file.is_writable().map_err(|why| by_hand(&why, Some(&path)))?;
         // Nothing is begun where it could not be brought to its end.
-        let keys = Admin::open(config)?.ask(Method::GET, "/v1/keys", None::<&()>)?;
+        let keys = admin.ask(Method::GET, "/v1/keys", None::<&()>)?;
         are_the_same(&keys, &file)?;
         are_enough(&keys)?;
         file.put_in_front(generate_key(&SystemRandom)).map_err(|error| written(&path, &error))?;
         step(&format!("{} has a new first key, {}", path.display(), file.ids()[0]));
     }
-    // With the keys as they are now.
-    let admin = Admin::of(&load(config)?)?;
     take(&admin, &file)?;
     let (resealed, keys) = reseal_until_done(&admin)?;
     step(&format!("{resealed} values are sealed by it"));
@@ -92,12 +91,10 @@ pub fn run(arguments: &CommonArguments) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Has the server use the keys as they are in the file. What needs a former one for some minutes more, a sign-in under way, still
-/// finds it in its memory.
+/// Has whoever seals use the keys as they are in the file. What needs a former one for some minutes more, a sign-in under way, still
+/// finds it in the server's memory.
 fn take(admin: &Admin, file: &KeyFile) -> Result<(), CliError> {
-    let path = if admin.is_served() { "/v1/keys/reload" } else { "/v1/keys" };
-    let method = if admin.is_served() { Method::POST } else { Method::GET };
-    are_the_same(&admin.ask(method, path, None::<&()>)?, file)
+    are_the_same(&admin.ask(Method::POST, "/v1/keys/reload", None::<&()>)?, file)
 }
 
 /// What another key has sealed cannot be sealed anew.
