@@ -4,10 +4,12 @@
 //! A request asks for its child by [`Children::child`]. If there is none, one is started as soon as there is room ([`pool`])
 //! and unless it has failed too often ([`failures`]): [`launcher`] gives it what `sidekey run` gives a program and starts it
 //! ([`process`]), what it writes to standard error goes to the log ([`stderr`]), and the bridge's
-//! [`Connector`] begins the conversation. From then on one task looks after it until it is gone.
+//! [`Connector`] begins the conversation. From then on one task looks after it until it is gone ([`life`]).
 
+mod child;
 mod failures;
 mod launcher;
+mod life;
 mod pool;
 mod process;
 mod stderr;
@@ -19,39 +21,32 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
 
-use super::{ChildKey, Children, Connector, Lease, Limits, Multiplexer, NoChild, NotConnected};
+use super::{ChildKey, Children, Connector, Lease, NoChild};
 use crate::authority::Authority;
 use crate::base::clock::{Clock, Timestamp};
 use crate::base::random::Random;
-use crate::base::secret::Secret;
 use crate::catalogue::Provider;
 use crate::config::Outline;
-use crate::issuer::child_handles::{ChildHandle, ChildScope};
 use crate::issuer::{Issuer, LiveGrant};
 use crate::model::child_status::ChildStatus;
-use crate::model::connection::{Captured, ConnectionKey};
 use crate::model::names::{ProviderName, ServerName};
 use crate::model::server::{McpServer, Upstream};
 use crate::store::Store;
-use crate::telemetry::audit::{Audit, Record};
+use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
-use launcher::{Launcher, Order};
+use child::{Child, Stop};
+use launcher::Launcher;
 use pool::{Outcome, Pool, Slot};
-use process::{Process, Spawner, ending};
+use process::Spawner;
 
 /// What is looked after so often: who was idle for too long, whose time is over.
 const LOOKED_AFTER: Duration = Duration::from_secs(1);
 /// And so often, since it costs more: whose connections have changed.
 const CONNECTIONS_EVERY: u32 = 5;
-/// How long a child that is to go may take for what it was asked. Whatever it never answers would otherwise keep it, with
-/// rights that it should no longer have and in a place that others wait for, for as long as somebody likes.
-const LONGEST_FINISH: Duration = Duration::from_secs(60);
-
 /// What it is made of.
 pub struct Parts {
     /// What the configuration says of secrets, providers and recipes.
@@ -112,80 +107,6 @@ struct Shared {
     random: Arc<dyn Random>,
     metrics: Arc<Metrics>,
     audit: Arc<Audit>,
-}
-
-/// A child that runs.
-pub struct Child {
-    key: ChildKey,
-    handle: Arc<ChildHandle>,
-    multiplexer: Arc<Multiplexer>,
-    pid: u32,
-    started_at: Timestamp,
-    connection: Option<(ConnectionKey, Captured)>,
-    stop: watch::Sender<Option<Stop>>,
-}
-
-/// How and why a child is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// Once it has answered what it was asked, and after [`LONGEST_FINISH`] at the latest.
-    WhenUnused(&'static str),
-    /// At once.
-    Now(&'static str),
-}
-
-impl Child {
-    /// Has it stopped. What is more urgent goes before what is less.
-    fn ask_to_stop(&self, stop: Stop) {
-        self.stop.send_if_modified(|asked| {
-            let is_news = matches!((&asked, stop), (None, _) | (Some(Stop::WhenUnused(_)), Stop::Now(_)));
-            if is_news {
-                *asked = Some(stop);
-            }
-            is_news
-        });
-    }
-
-    /// Completes once it is to be stopped, with the reason.
-    async fn is_to_stop(&self, clock: &dyn Clock) -> &'static str {
-        let mut stop = self.stop.subscribe();
-        let at_once = async {
-            let found = stop.wait_for(|asked| matches!(asked, Some(Stop::Now(_)))).await;
-            found.ok().and_then(|asked| *asked)
-        };
-        let mut stop = self.stop.subscribe();
-        let when_unused = async {
-            let found = stop.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
-            tokio::select! {
-                () = self.multiplexer.unused() => {}
-                () = clock.sleep(LONGEST_FINISH) => {}
-            }
-            found
-        };
-        let asked = tokio::select! {
-            asked = at_once => asked,
-            asked = when_unused => asked,
-        };
-        match asked {
-            Some(Stop::Now(reason) | Stop::WhenUnused(reason)) => reason,
-            None => "stopped",
-        }
-    }
-
-    fn status(&self, state: &'static str) -> ChildStatus {
-        let usage = self.multiplexer.usage();
-        ChildStatus {
-            id: self.handle.id.clone(),
-            server: self.key.server.clone(),
-            subject: self.key.subject.clone(),
-            providers: self.key.providers.clone(),
-            pid: self.pid,
-            state,
-            requests: usage.leases,
-            started_at: self.started_at.to_string(),
-            last_used_at: usage.last_used.to_string(),
-        }
-    }
 }
 
 impl Processes {
@@ -393,206 +314,6 @@ impl Processes {
         }
     }
 
-    /// Starts a child and tells all who wait for it.
-    async fn start(
-        self: Arc<Self>,
-        pool: Arc<Pool>,
-        key: ChildKey,
-        grant: Arc<LiveGrant>,
-        told: watch::Sender<Option<Outcome>>,
-    ) {
-        let begun = self.parts.clock.now();
-        let outcome = match pool.place(self.parts.clock.as_ref()).await {
-            Err(no_child) => {
-                pool.lock().slots.remove(&key);
-                Err(no_child)
-            }
-            Ok(place) => match self.start_at(&pool, &key, &grant, place).await {
-                Ok(lease) => Ok(lease),
-                Err(why) => {
-                    self.failed(&pool, &key, Duration::ZERO, &why);
-                    pool.lock().slots.remove(&key);
-                    Err(NoChild::CannotStart { why })
-                }
-            },
-        };
-        let word = match &outcome {
-            Ok(_) => "ok",
-            Err(NoChild::CannotStart { .. }) => "failed",
-            Err(NoChild::AllBusy { .. }) => "no_room",
-            Err(NoChild::BackingOff { .. } | NoChild::Stopping) => "stopping",
-        };
-        self.parts.metrics.child_started(&pool.server.name, word, self.parts.clock.now().since(begun));
-        told.send_replace(Some(outcome));
-    }
-
-    /// The error is for users, and names nothing of the system; the log has the rest.
-    async fn start_at(
-        self: &Arc<Self>,
-        pool: &Arc<Pool>,
-        key: &ChildKey,
-        grant: &Arc<LiveGrant>,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Arc<Lease>, String> {
-        let connection = self.connection(pool, key).await?;
-        let scope = ChildScope {
-            server: key.server.clone(),
-            subject: key.subject.clone(),
-            providers: key.providers.clone(),
-            labels: key.labels.clone(),
-            tunnels: !pool.stdio.children.strict,
-        };
-        let (secret, handle) = self.parts.issuer.issue_child_handle(scope, grant);
-        let revoked = Revoked { issuer: Arc::clone(&self.parts.issuer), handle: Arc::clone(&handle) };
-        let order = Order {
-            server: Arc::clone(&pool.server),
-            stdio: Arc::clone(&pool.stdio),
-            subject: key.subject.clone(),
-            handle: secret.clone(),
-            captured: connection.as_ref().map(|(_, captured)| captured.clone()).unwrap_or_default(),
-        };
-        let (process, pipes) = self.launcher.launch(&self.lasting.spawner, order).await.map_err(|why| {
-            warn!(operation = "child", outcome = "not_started", server = %key.server, subject = %key.subject, why);
-            "it could not be started; Sidekey's log says why".to_owned()
-        })?;
-        self.log_complaints(key, &handle, pipes.stderr, secret);
-        let settings = &pool.stdio.children;
-        let limits = Limits { handshake: settings.start_timeout, largest_message: pool.stdio.largest_message };
-        let connect = self.parts.connector.connect(key.clone(), limits, pipes.stdout, pipes.stdin);
-        let connected = tokio::select! {
-            connected = connect => connected,
-            () = self.lasting.stopping.cancelled() => Err(NotConnected::Refused("Sidekey stops".to_owned())),
-        };
-        let multiplexer = match connected {
-            Ok(multiplexer) => multiplexer,
-            Err(not_connected) => {
-                let status = process.end(self.parts.clock.as_ref(), settings.stop_grace).await;
-                return Err(match not_connected {
-                    NotConnected::HungUp => format!("{} before it had answered anything", ending(&status)),
-                    NotConnected::TimedOut => format!("it did not answer within {}s", settings.start_timeout.as_secs()),
-                    NotConnected::Refused(why) => why,
-                });
-            }
-        };
-        let child = Arc::new(Child {
-            key: key.clone(),
-            handle,
-            pid: process.id(),
-            started_at: self.parts.clock.now(),
-            connection,
-            stop: watch::Sender::new(None),
-            multiplexer,
-        });
-        let lease = child.multiplexer.lease();
-        let lease = {
-            let mut inner = pool.lock();
-            if lease.is_some() && !self.lasting.stopping.is_cancelled() {
-                inner.slots.insert(key.clone(), Slot::Running(Arc::clone(&child)));
-            }
-            lease
-        };
-        info!(
-            operation = "child", outcome = "started", server = %key.server, subject = %key.subject,
-            child = child.handle.id, pid = child.pid,
-        );
-        self.parts.audit.record(record("start_child", "ok", &child, None));
-        if self.lasting.stopping.is_cancelled() {
-            child.ask_to_stop(Stop::Now("shutdown"));
-        }
-        self.lasting.tasks.spawn(Arc::clone(self).keep(Arc::clone(pool), child, process, place, revoked));
-        lease.map(Arc::new).ok_or_else(|| "it ended at once".to_owned())
-    }
-
-    /// What the recipe's provider captured of the connection that is used.
-    async fn connection(&self, pool: &Pool, key: &ChildKey) -> Result<Option<(ConnectionKey, Captured)>, String> {
-        let Some((provider, _)) = self.launcher.recipes_provider(&pool.server, &pool.stdio) else { return Ok(None) };
-        let label = key.labels.get(&provider).cloned().unwrap_or_default();
-        let connection = ConnectionKey::new(key.subject.clone(), provider.clone(), label);
-        match self.parts.store.connection(connection.clone()).await {
-            Ok(Some(record)) => Ok(Some((connection, record.captured))),
-            Ok(None) => Err(format!("the user is not connected to {provider}")),
-            Err(error) => {
-                warn!(operation = "child", outcome = "not_started", server = %pool.server.name, %error);
-                Err("the connection cannot be read just now".to_owned())
-            }
-        }
-    }
-
-    fn log_complaints(
-        &self,
-        key: &ChildKey,
-        handle: &Arc<ChildHandle>,
-        stderr: tokio::net::unix::pipe::Receiver,
-        secret: Secret,
-    ) {
-        let (server, subject, id) = (key.server.clone(), key.subject.clone(), handle.id.clone());
-        let clock = Arc::clone(&self.parts.clock);
-        tokio::spawn(async move {
-            let log = |line: &str| info!(operation = "child_stderr", %server, %subject, child = id, line);
-            stderr::read_lines(stderr, &[secret], clock.as_ref(), log).await;
-        });
-    }
-
-    /// Looks after one child until it is gone.
-    async fn keep(
-        self: Arc<Self>,
-        pool: Arc<Pool>,
-        child: Arc<Child>,
-        process: Process,
-        place: OwnedSemaphorePermit,
-        revoked: Revoked,
-    ) {
-        let clock = self.parts.clock.as_ref();
-        let reason = tokio::select! {
-            biased;
-            reason = child.is_to_stop(clock) => reason,
-            _ = child.multiplexer.over() => "crashed",
-            () = process.ended() => "crashed",
-            () = make_room_when_unused(&pool, &child, clock) => "evicted",
-        };
-        child.multiplexer.retire();
-        pool.lock().retire(&child, Stop::Now(reason));
-        if reason == "crashed" {
-            // What it has said last is still to be read; then nothing more comes.
-            tokio::select! {
-                _ = child.multiplexer.over() => {}
-                () = clock.sleep(LOOKED_AFTER) => {}
-            }
-        }
-        child.multiplexer.close();
-        let status = process.end(clock, pool.stdio.children.stop_grace).await;
-        drop(revoked);
-        let ran = clock.now().since(child.started_at);
-        let how = ending(&status);
-        if reason == "crashed" {
-            self.failed(&pool, &child.key, ran, &how);
-            warn!(
-                operation = "child", outcome = "crashed", server = %child.key.server,
-                subject = %child.key.subject, child = child.handle.id, how, ran_ms = ran.as_millis(),
-            );
-        } else {
-            info!(
-                operation = "child", outcome = "stopped", reason, server = %child.key.server,
-                subject = %child.key.subject, child = child.handle.id, how, ran_ms = ran.as_millis(),
-            );
-        }
-        self.parts.metrics.child_ended(&pool.server.name, reason);
-        self.parts.audit.record(record("end_child", reason, &child, Some(how)));
-        pool.lock().gone(&child);
-        drop(place);
-    }
-
-    fn failed(&self, pool: &Pool, key: &ChildKey, ran: Duration, why: &str) {
-        let (now, random) = (self.parts.clock.now(), self.parts.random.as_ref());
-        let mut inner = pool.lock();
-        let failure = inner.failures.note(key.clone(), ran, why.to_owned(), now, random);
-        let wait = failure.until.since(now);
-        if !wait.is_zero() {
-            let (server, subject) = (&key.server, &key.subject);
-            warn!(operation = "child", outcome = "backing_off", %server, %subject, wait_ms = wait.as_millis(), why);
-        }
-    }
-
     /// The child, or how its start is going, or why there is none.
     fn look_up(self: &Arc<Self>, pool: &Arc<Pool>, key: &ChildKey, grant: &Arc<LiveGrant>) -> Found {
         if self.lasting.stopping.is_cancelled() {
@@ -660,41 +381,5 @@ impl Children for Arc<Processes> {
                 Ok(None) | Err(_) => return Err(NoChild::Stopping),
             };
         }
-    }
-}
-
-/// Revokes a handle when it is dropped.
-struct Revoked {
-    issuer: Arc<Issuer>,
-    handle: Arc<ChildHandle>,
-}
-
-impl Drop for Revoked {
-    fn drop(&mut self) {
-        self.issuer.forget_child_handle(&self.handle);
-    }
-}
-
-/// While others wait for room, a child that nobody uses anymore makes it.
-async fn make_room_when_unused(pool: &Pool, child: &Child, clock: &dyn Clock) {
-    let mut waiting = pool.waiting.subscribe();
-    loop {
-        if waiting.wait_for(|waiting| *waiting > 0).await.is_err() {
-            return std::future::pending().await;
-        }
-        child.multiplexer.unused().await;
-        pool.make_room(clock.now());
-        if pool.is_making_room() && waiting.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
-}
-
-fn record(operation: &str, outcome: &str, child: &Child, reason: Option<String>) -> Record {
-    Record {
-        subject: Some(child.key.subject.clone()),
-        server: Some(child.key.server.clone()),
-        reason: reason.or_else(|| Some(child.handle.id.clone())),
-        ..Record::new(operation, outcome)
     }
 }

@@ -1,16 +1,17 @@
-//! One connection: everything about it but its tokens, its refresh at an operator's word, and whether it works.
+//! One connection: everything about it but its tokens, its refresh at an operator's word, whether it works, and its end.
 
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::missing::unknown_connection;
 use super::status::ConnectionStatus;
-use super::{AdminState, Failure, unknown_connection};
+use super::{AdminState, Failure, NewLinkRequest};
 use crate::base::clock::Timestamp;
 use crate::base::problem_details::ProblemDetails;
 use crate::catalogue::Provider;
-use crate::dance::Validity;
+use crate::dance::{Disconnected, Validity};
 use crate::model::connection::{ConnectionKey, ConnectionState};
 use crate::model::names::{Label, ProviderName, Subject, TokenName};
 use crate::oauth::revoke;
@@ -224,4 +225,28 @@ async fn no_token(state: &AdminState, key: &ConnectionKey, error: &TokenError) -
         ),
     };
     Failure(ProblemDetails::new(slug, status, title, detail, next))
+}
+
+/// Answer of `POST /v1/disconnect`, whose body is that of `POST /v1/connect-links`.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct DisconnectAnswer {
+    /// What became of the grant at the provider: `done`, `queued` or `not_offered`.
+    pub revocation: String,
+    /// What the provider answered, one for each access token; none where it was not asked.
+    pub provider_answers: Vec<String>,
+}
+
+/// `POST /v1/disconnect`
+pub(super) async fn disconnect(
+    State(state): State<AdminState>,
+    Json(request): Json<NewLinkRequest>,
+) -> Result<Json<DisconnectAnswer>, Failure> {
+    let NewLinkRequest { subject, provider, label } = request;
+    let key = ConnectionKey::new(subject, provider, label);
+    match state.dance.disconnect(&key).await? {
+        Some(Disconnected { revocation, answers }) => {
+            Ok(Json(DisconnectAnswer { revocation: revocation.word().to_owned(), provider_answers: answers }))
+        }
+        None => Err(unknown_connection(&state, &key).await),
+    }
 }

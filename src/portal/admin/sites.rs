@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 
+use super::missing::unknown_connection;
 use super::{AdminState, Failure};
 use crate::base::problem_details::ProblemDetails;
 use crate::dance::{ChoiceError, Site};
@@ -83,7 +84,7 @@ pub(super) async fn choose(
 async fn failure(state: &AdminState, key: &ConnectionKey, error: &ChoiceError) -> Failure {
     let (slug, status, title, next) = match error {
         ChoiceError::NotConnected | ChoiceError::Token(TokenError::NotConnected) => {
-            return super::unknown_connection(state, key).await;
+            return unknown_connection(state, key).await;
         }
         ChoiceError::Store(error) => return error.clone().into(),
         ChoiceError::NothingToChoose => {
