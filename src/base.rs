@@ -9,6 +9,7 @@ pub mod colour;
 pub mod digest;
 pub mod dns;
 pub mod duration;
+pub mod file_mark;
 pub mod files;
 pub mod host_name;
 pub mod http;

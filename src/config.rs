@@ -16,5 +16,5 @@ pub mod settings;
 
 pub use load::{Loaded, load, load_beside, load_text};
 pub use outline::{Outline, outline};
-pub use places::{Places, places};
+pub use places::{Places, places, usual_metrics_address};
 pub use settings::Settings;

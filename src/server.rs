@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::base::file_mark::FileMark;
 use crate::config::Settings;
 use crate::portal::admin::Reloads;
 use crate::telemetry::health::Part;
@@ -83,6 +84,7 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     let egress = listeners.egress_addresses[0];
     world.reach_egress_at(egress);
     let (reloads, inbox) = reload::channel(&settings, world.clock().as_ref());
+    let mark = FileMark::set(&settings.origin.file).ok();
     let stage = Stage::new(&settings, &world, listeners.addresses(), Arc::clone(&reloads) as Arc<dyn Reloads>)?;
     let probes = listeners.serve(&stage, world.probes(), &stopping, &connections);
     world.health.well(Part::Store);
@@ -95,7 +97,7 @@ pub async fn start(settings: Settings, environment: Environment) -> Result<Runni
     let (worlds, present) = watch::channel(Arc::new(world));
     let worker = tokio::spawn(work(present.clone()));
     let reloader =
-        tokio::spawn(Reloader { settings, variables, worlds, stage, inbox, files: FileWork::default() }.work());
+        tokio::spawn(Reloader { settings, variables, worlds, stage, inbox, files: FileWork::default(), mark }.work());
     let worlds = present;
     Ok(Running { public, egress, metrics, admin_socket, worlds, reloads, stop, connections, worker, reloader, probes })
 }

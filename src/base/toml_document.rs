@@ -77,10 +77,20 @@ impl Document {
             problems.sort();
             return Err(problems);
         }
+        Ok(Self::of(file, text, table.get_ref()))
+    }
+
+    /// What can be made out of `text`, whatever else is wrong with it.
+    pub fn recovered(file: &Path, text: &str) -> Self {
+        let (table, _) = DeTable::parse_recoverable(text);
+        Self::of(file, text, table.get_ref())
+    }
+
+    fn of(file: &Path, text: &str, table: &DeTable<'_>) -> Self {
         let lines = Lines::of(text);
         let mut positions = BTreeMap::new();
-        let value = object(table.get_ref(), "", &lines, &mut positions);
-        Ok(Self { file: file.to_owned(), value, positions })
+        let value = object(table, "", &lines, &mut positions);
+        Self { file: file.to_owned(), value, positions }
     }
 
     /// The same file with another content, such as what it becomes once laid over another one.

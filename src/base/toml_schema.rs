@@ -18,6 +18,9 @@ pub fn schema_of<T: JsonSchema>() -> Value {
     SchemaSettings::draft07().into_generator().into_root_schema_for::<T>().to_value()
 }
 
+/// What is said of a key that nothing is known of.
+pub const UNKNOWN_KEY: &str = "is not a known key";
+
 /// Whether a document must hold every required key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completeness {
@@ -96,7 +99,7 @@ impl Walk<'_> {
     }
 
     fn unknown_key(&self, key: &str, path: &str, known: &Map<String, Value>) -> Problem {
-        let problem = self.document.key_problem(path, "is not a known key");
+        let problem = self.document.key_problem(path, UNKNOWN_KEY);
         match did_you_mean(key, known.keys().map(String::as_str)) {
             Some(similar) => problem.with_hint(format!("did you mean `{similar}`?")),
             None => problem.with_hint(format!("known here: {}", known.keys().cloned().collect::<Vec<_>>().join(", "))),

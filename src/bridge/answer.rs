@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, BoxStream, Stream};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::value::RawValue;
@@ -83,17 +82,17 @@ pub async fn of_request(mut running: Running, id: Box<RawValue>, era: Era, clock
         Next::Note(note) => event(&note),
         Next::Nothing => comment(),
     };
-    events(of_running(first, running, id, clock))
+    events(of_running(Some(first), running, id, clock))
 }
 
 /// What happens in a request under way, as events.
 fn of_running(
-    first: Bytes,
+    first: Option<Bytes>,
     running: Running,
     id: Box<RawValue>,
     clock: Arc<dyn Clock>,
 ) -> impl Stream<Item = Bytes> + Send {
-    stream::unfold((Some(first), Some(running)), move |(first, running)| {
+    stream::unfold((first, Some(running)), move |(first, running)| {
         let (id, clock) = (id.clone(), Arc::clone(&clock));
         async move {
             if let Some(first) = first {
@@ -133,11 +132,22 @@ pub fn of_stream(open: Open, clock: Arc<dyn Clock>) -> Response<Body> {
     }))
 }
 
+/// What is answered to one of several requests that came together.
+pub type Part = BoxStream<'static, Bytes>;
+
+/// One that is answered already.
+pub fn part_now(text: &[u8]) -> Part {
+    Box::pin(stream::iter([event(text)]))
+}
+
+/// One that is under way.
+pub fn part_of_running(running: Running, id: Box<RawValue>, clock: Arc<dyn Clock>) -> Part {
+    Box::pin(of_running(None, running, id, clock))
+}
+
 /// The answers to several requests that came together, in the order in which they are ready.
-pub fn of_batch(answers: Vec<BoxFuture<'static, Option<Vec<u8>>>>) -> Response<Body> {
-    use futures_util::StreamExt;
-    let ready: futures_util::stream::FuturesUnordered<_> = answers.into_iter().collect();
-    events(ready.filter_map(|answer| async move { answer.map(|answer| event(&answer)) }))
+pub fn of_batch(parts: Vec<Part>) -> Response<Body> {
+    events(stream::select_all(parts))
 }
 
 fn events(stream: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {

@@ -93,6 +93,15 @@ struct Stream {
     sender: Sender,
 }
 
+impl Stream {
+    fn of_session(&self) -> Option<(String, u64)> {
+        match &self.wants {
+            Wants::Session(session) => Some((session.clone(), self.number)),
+            Wants::Subscription { .. } => None,
+        }
+    }
+}
+
 enum Wants {
     /// The GET stream of a session.
     Session(String),
@@ -288,8 +297,11 @@ impl Audience {
         };
         let mut guard = self.lock();
         let Listeners { sessions, streams, .. } = &mut *guard;
+        // A session may have several, and is told everything on one of them only (streamable HTTP, multiple connections).
+        let newest: HashMap<String, u64> = streams.iter().filter_map(Stream::of_session).collect();
         streams.retain(|stream| {
             let message = match &stream.wants {
+                Wants::Session(session) if newest.get(session) != Some(&stream.number) => None,
                 Wants::Session(session) => {
                     let session = sessions.get(session);
                     let is_wanted = match (&resource, level) {

@@ -118,16 +118,21 @@ impl Processes {
             stopping: CancellationToken::new(),
             spawner: Spawner::begin()?,
         };
-        Ok(Self::of(parts, Arc::new(lasting), |_| None))
+        Ok(Self::of(parts, Arc::new(lasting), |_| Known::Nothing))
     }
 
     /// The same under other settings. Children of servers about which nothing has changed go on as they are; the others finish
     /// what they were asked once [`Processes::give_way`] is called.
     pub fn under(&self, parts: Parts) -> Arc<Self> {
         let same_surroundings = *parts.outline == *self.launcher.outline;
-        Self::of(parts, Arc::clone(&self.lasting), |server| {
-            let pool = self.pools.get(&server.name)?;
-            (same_surroundings && *pool.server == *server).then(|| Arc::clone(pool))
+        Self::of(parts, Arc::clone(&self.lasting), |server| match self.pools.get(&server.name) {
+            Some(pool) if same_surroundings && *pool.server == *server => Known::Same(Arc::clone(pool)),
+            Some(pool) => Known::Other(Arc::clone(pool)),
+            None => {
+                let former = self.lasting.former();
+                let former = former.iter().rev().find(|pool| pool.server.name == server.name);
+                former.cloned().map_or(Known::Nothing, Known::Other)
+            }
         })
     }
 
@@ -146,6 +151,7 @@ impl Processes {
         let is_kept = |pool: &Arc<Pool>| next.pools.values().any(|kept| Arc::ptr_eq(kept, pool));
         let over = self.pools.values().filter(|pool| !is_kept(pool)).cloned();
         self.lasting.former().extend(over);
+        next.pools.values().for_each(|pool| pool.take_over());
         next.end_streams_of_removed();
         self.stop_former();
     }
@@ -155,15 +161,18 @@ impl Processes {
         self.parts.connector.audiences().keep_streams(|server| self.pools.contains_key(server));
     }
 
-    fn of(parts: Parts, lasting: Arc<Lasting>, known: impl Fn(&McpServer) -> Option<Arc<Pool>>) -> Arc<Self> {
+    fn of(parts: Parts, lasting: Arc<Lasting>, known: impl Fn(&McpServer) -> Known) -> Arc<Self> {
         let mut pools = BTreeMap::new();
         for (name, server) in &parts.issuer.settings().servers {
             if let Upstream::Stdio(stdio) = &server.upstream {
-                let new = || {
-                    parts.metrics.watch_children(name);
-                    Arc::new(Pool::new(Arc::clone(server), Arc::clone(stdio)))
+                let (server, stdio) = (Arc::clone(server), Arc::clone(stdio));
+                let pool = match known(&server) {
+                    Known::Same(pool) => pool,
+                    Known::Other(former) => Arc::new(Pool::after(&former, server, stdio)),
+                    Known::Nothing => Arc::new(Pool::new(server, stdio)),
                 };
-                pools.insert(name.clone(), known(server).unwrap_or_else(new));
+                parts.metrics.watch_children(name);
+                pools.insert(name.clone(), pool);
             }
         }
         let launcher = Launcher {
@@ -328,8 +337,11 @@ impl Processes {
                     child.handle.join(grant);
                     return Found::Running(lease);
                 }
-                // It is over, and whoever looks after it will find out.
+                // It is over, and whoever looks after it will find out. Who asks at once must not be faster than that.
                 inner.slots.remove(key);
+                if child.given_up().is_some() {
+                    self.note_crash(&mut inner, &child, self.parts.clock.now().since(child.started_at));
+                }
                 inner.stopping.push(child);
             }
             None => {}
@@ -345,6 +357,16 @@ impl Processes {
         self.lasting.tasks.spawn(Arc::clone(self).start(Arc::clone(pool), key.clone(), Arc::clone(grant), told));
         Found::Starting(outcome)
     }
+}
+
+/// What there is of a server before its settings are read again.
+enum Known {
+    /// Its children, who go on.
+    Same(Arc<Pool>),
+    /// Those that were started under other settings.
+    Other(Arc<Pool>),
+    /// None.
+    Nothing,
 }
 
 /// What there is of a child.

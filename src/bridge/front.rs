@@ -188,8 +188,8 @@ impl Bridge {
             (&Method::POST, _) => self.modern_post(called, headers, body).await,
             (&Method::GET, true) => self.handshake_get(called, headers).map(Answered::Now),
             (&Method::DELETE, true) => self.handshake_delete(called, headers).await.map(Answered::Now),
-            (_, true) => Err(Refusal::Method { allowed: "GET, POST, DELETE" }.into()),
-            (_, false) => Err(Refusal::Method { allowed: "POST" }.into()),
+            (_, true) => Err(Refusal::Method { allowed: "GET, POST, DELETE, OPTIONS" }.into()),
+            (_, false) => Err(Refusal::Method { allowed: "POST, OPTIONS" }.into()),
         }
     }
 

@@ -39,7 +39,7 @@ const MOST_NOTES: usize = 256;
 /// Ids whose late answers are recognized.
 const MOST_DROPPED: usize = 4096;
 /// Lines in a row that are no messages, after which a child is given up.
-const MOST_MALFORMED: u32 = 1000;
+pub const MOST_MALFORMED: u32 = 1000;
 
 /// What a child may do before it is given up.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +152,11 @@ impl Multiplexer {
         let mut ending = self.ending.subscribe();
         let ended = ending.wait_for(Option::is_some).await.map(|ending| *ending);
         ended.ok().flatten().unwrap_or(Ending::Closed)
+    }
+
+    /// How the conversation ended, once it is over.
+    pub fn ending(&self) -> Option<Ending> {
+        *self.ending.borrow()
     }
 
     /// What the child said of itself. Every multiplexer that was handed out has it.

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
 use super::{CliError, load};
+use crate::base::file_mark::FileMark;
 use crate::config::{Settings, places};
 use crate::server::{Environment, StartError, World};
 
@@ -68,6 +69,7 @@ impl Admin {
         if is_served(&settings.admin_socket)? {
             return Self::at(settings.admin_socket.clone());
         }
+        is_nobodys(&settings.origin.file, &settings.admin_socket)?;
         let runtime = super::runtime(1)?;
         let failed = |error: StartError| CliError::Failed(error.to_string());
         let way = runtime.block_on(async {
@@ -163,6 +165,19 @@ pub fn is_served(socket: &Path) -> Result<bool, CliError> {
             socket.display()
         ))),
     }
+}
+
+/// To act without the server that goes by this very file would be to act on another store, or beside it.
+pub fn is_nobodys(config: &Path, socket: &Path) -> Result<(), CliError> {
+    if !FileMark::is_set(config) {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!(
+        "a server runs with {} and does not listen on {}: it is stopping, or store.directory or admin.socket was changed since it \
+         started, or the socket was removed. Wait, undo that, or restart the server",
+        config.display(),
+        socket.display()
+    )))
 }
 
 fn gone(socket: &Path) -> CliError {

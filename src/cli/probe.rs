@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::output::remark;
 use super::{CliError, CommonArguments, say};
+use crate::base::toml_document::Problem;
 use crate::config;
 
 /// Arguments of `probe`.
@@ -49,15 +52,13 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 
 /// Asks, and fails if the answer is no.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
-    let address = match arguments.address {
-        Some(address) => address,
-        None => {
-            let places = config::places(arguments.common.file()).map_err(CliError::Config)?;
-            places.metrics.map_err(|problem| CliError::Config(vec![problem]))?
-        }
-    };
     let word = arguments.what.word();
-    let (well, troubles) = match ask(reachable(address), &format!("/{word}z")) {
+    let path = format!("/{word}z");
+    let (address, answer) = match arguments.address {
+        Some(address) => (address, ask(reachable(address), &path)),
+        None => ask_found(arguments.common.file(), &path),
+    };
+    let (well, troubles) = match answer {
         Ok((200, _)) => (true, Value::Null),
         Ok((_, troubles @ Value::Object(_))) => (false, troubles),
         Ok((status, _)) => (false, json!({ "probe": format!("HTTP {status}") })),
@@ -75,6 +76,34 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     if well { Ok(()) } else { Err(CliError::Said(1)) }
 }
 
+/// Asks the server that goes by the configuration. An edit that went wrong, or that waits for a restart, must not have a server ended
+/// that is well: what cannot be read is taken to be as usual, and where nobody answers the admin socket is asked for the address.
+fn ask_found(config: &Path, path: &str) -> (SocketAddr, std::io::Result<(u16, Value)>) {
+    let doubt = |problem: &Problem| remark(&format!("{problem}; the usual is taken for it"));
+    let (metrics, socket) = match config::places(config) {
+        Ok(places) => (places.metrics.inspect_err(doubt).ok(), Some(places.admin_socket)),
+        Err(problems) => {
+            problems.iter().for_each(doubt);
+            (None, None)
+        }
+    };
+    let address = metrics.unwrap_or_else(config::usual_metrics_address);
+    let answer = ask(reachable(address), path);
+    match socket.filter(|_| answer.is_err()).and_then(|socket| listens_at(&socket)) {
+        Some(other) if other != address => (other, ask(reachable(other), path)),
+        _ => (address, answer),
+    }
+}
+
+/// Where the server behind the admin socket answers probes.
+fn listens_at(socket: &Path) -> Option<SocketAddr> {
+    let stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    let (_, answer) = exchange(stream, "localhost", "/v1/server").ok()?;
+    answer["listens"]["metrics"].as_str()?.parse().ok()
+}
+
 /// What listens on all addresses is reached on this machine.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -85,12 +114,16 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The status, and the body if it is JSON. The request is one that every HTTP server ends its connection after.
 fn ask(address: SocketAddr, path: &str) -> std::io::Result<(u16, Value)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes())?;
+    exchange(stream, &address.to_string(), path)
+}
+
+/// The status, and the body if it is JSON. The request is one that every HTTP server ends its connection after.
+fn exchange(mut stream: impl Read + Write, host: &str, path: &str) -> std::io::Result<(u16, Value)> {
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: {host}\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
     let mut headers = [httparse::EMPTY_HEADER; 32];

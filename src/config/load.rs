@@ -19,7 +19,7 @@ use crate::base::safe_url::SafeUrl;
 use crate::base::secret::Secret;
 use crate::base::sources::Sources;
 use crate::base::toml_document::{Document, Problem, join};
-use crate::base::toml_schema::{Completeness, check, schema_of};
+use crate::base::toml_schema::{Completeness, UNKNOWN_KEY, check, schema_of};
 use crate::catalogue::load::SelectError;
 use crate::catalogue::provider::Choice;
 use crate::catalogue::recipe::Recipes;
@@ -106,6 +106,11 @@ fn readable_part(document: &Document, problems: &[Problem]) -> Option<ConfigFile
     let mut value = document.value.clone();
     for problem in problems {
         let mut keys: Vec<&str> = problem.key.split(['.', '[']).collect();
+        // One key too many is nothing to the rest of its table.
+        if problem.message == UNKNOWN_KEY && !problem.key.contains('[') {
+            remove(&mut value, &keys);
+            continue;
+        }
         if keys.first().is_some_and(|table| ["providers", "clients", "servers"].contains(table)) {
             keys.truncate(2);
         }
@@ -214,6 +219,11 @@ impl Loader<'_> {
 
     fn problem_with_hint(&mut self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
         self.problems.push(self.document.problem(key, message).with_hint(hint));
+    }
+
+    /// Whether the file has a table for this provider. What is wrong with that is said there, and not wherever it is named.
+    fn declares_provider(&self, name: &str) -> bool {
+        self.document.value["providers"].get(name).is_some()
     }
 
     fn address(&mut self, key: &str, text: &str) -> Option<SocketAddr> {

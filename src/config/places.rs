@@ -20,10 +20,11 @@ pub struct Places {
     pub store_directory: PathBuf,
 }
 
-/// Reads the file at `path`. What is wrong elsewhere in it does not matter; `sidekey check` finds that.
+/// Reads the file at `path`. What is wrong with it otherwise does not matter, not even that it is no TOML: an edit that went wrong must
+/// not hide the server that runs. `sidekey check` finds that.
 pub fn places(path: &Path) -> Result<Places, Vec<Problem>> {
     let text = files::read_to_string(path).map_err(|error| vec![unreadable(path, &error)])?;
-    let document = readable_part(path, &text)?;
+    let document = Document::recovered(path, &text);
     let default = ConfigFile::default();
     let text_at = |table: &str, key: &str| document.value[table][key].as_str();
     let listen = text_at("metrics", "listen").unwrap_or(&default.metrics.listen);
@@ -41,21 +42,9 @@ pub fn places(path: &Path) -> Result<Places, Vec<Problem>> {
     Ok(Places { metrics, admin_socket, store_directory })
 }
 
-/// The file as far as it can be read: an edit that went wrong further down must not hide the server that runs.
-fn readable_part(path: &Path, text: &str) -> Result<Document, Vec<Problem>> {
-    let mut part = text;
-    Document::parse(path, text).or_else(|problems| {
-        let mut line = problems.iter().map(|problem| problem.line).min().unwrap_or(0);
-        while line > 1 {
-            let end: usize = part.split_inclusive('\n').take(line - 1).map(str::len).sum();
-            part = &part[..end];
-            match Document::parse(path, part) {
-                Ok(document) => return Ok(document),
-                Err(more) => line = more.iter().map(|problem| problem.line).min().unwrap_or(0).min(line - 1),
-            }
-        }
-        Err(problems)
-    })
+/// Where metrics and probes are answered unless the configuration says otherwise.
+pub fn usual_metrics_address() -> SocketAddr {
+    ConfigFile::default().metrics.listen.parse().expect("an address")
 }
 
 #[cfg(test)]
@@ -90,11 +79,18 @@ mod tests {
         assert_eq!(found.store_directory, Path::new("d"));
         let wrong = found.metrics.expect_err("no address").to_string();
         assert!(wrong.contains("metrics.listen: \"here\" is not an address"), "{wrong}");
-        assert!(of("[metrics").is_err());
-        let said = "[metrics]\nlisten = \"10.0.0.1:1\"\n";
-        for wrong in ["[portal", "[portal]\nname = \"half", "a = = b\n[store]\ndirectory = \"elsewhere\"\n"] {
-            let found = of(&format!("{said}{wrong}")).expect("what comes before it");
-            assert_eq!((found.metrics, found.store_directory), (Ok(([10, 0, 0, 1], 1).into()), "data".into()));
+        let said = "[metrics]\nlisten = \"10.0.0.1:1\"\n[store]\ndirectory = \"elsewhere\"\n";
+        for wrong in
+            ["[portal", "[portal]\nname = \"half", "a = = b\n", "garbage = = [\n", "[egress\nlisten = \"x\"\n", "}\n"]
+        {
+            for text in [format!("{said}{wrong}"), format!("{wrong}\n{said}")] {
+                let found = of(&text).expect("what can be made out of it");
+                assert_eq!(
+                    (found.metrics, found.store_directory),
+                    (Ok(([10, 0, 0, 1], 1).into()), "elsewhere".into()),
+                    "{text}"
+                );
+            }
         }
         let none = places(Path::new("/nonexistent.toml")).expect_err("no file");
         assert!(none[0].to_string().contains("--config says where it is"), "{}", none[0]);

@@ -309,7 +309,7 @@ impl Public {
             headers.push((WWW_AUTHENTICATE, challenge));
         }
         match &refusal {
-            Refusal::Method => headers.push((ALLOW, "GET, POST, DELETE, HEAD, OPTIONS".to_owned())),
+            Refusal::Method => headers.push((ALLOW, allowed(&route.server.upstream).to_owned())),
             Refusal::TooMany(verdict) => {
                 headers.push((RETRY_AFTER, verdict.reset_seconds().to_string()));
                 let limits = verdict.headers().map(|(name, value)| (HeaderName::from_static(name), value.to_string()));
@@ -550,6 +550,14 @@ impl ProxyHttp for Public {
 }
 
 /// What event streams are (HTML, section 9.2).
+/// What the endpoint of an MCP server takes. The bridge has nothing to say about the head of what it would answer.
+fn allowed(upstream: &Upstream) -> &'static str {
+    match upstream {
+        Upstream::Stdio(_) => "GET, POST, DELETE, OPTIONS",
+        Upstream::Tcp { .. } | Upstream::Unix { .. } => "GET, POST, DELETE, HEAD, OPTIONS",
+    }
+}
+
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// Streams may last longer than the grant that they were opened with.

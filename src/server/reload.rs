@@ -15,6 +15,7 @@ use super::file_work::FileWork;
 use super::stage::Stage;
 use super::{StartError, Variables, World};
 use crate::base::clock::{Clock, Timestamp};
+use crate::base::file_mark::FileMark;
 use crate::base::sources::Sources;
 use crate::base::toml_document::Problem;
 use crate::config::diff::{Change, changes};
@@ -105,6 +106,8 @@ pub struct Reloader {
     pub inbox: Inbox,
     /// How files are read.
     pub files: FileWork,
+    /// Tells commands that a server goes by this file, wherever that now says that it listens. Without it nobody is told.
+    pub mark: Option<FileMark>,
 }
 
 impl Reloader {
@@ -157,12 +160,19 @@ impl Reloader {
         let (origin, variables) = (self.settings.origin.clone(), Arc::clone(&self.variables));
         let read = move || {
             let variable = |name: &str| variables(name);
-            config::load_beside(&origin.file, &variable, Some(&origin))
+            (config::load_beside(&origin.file, &variable, Some(&origin)), FileMark::set(&origin.file).ok())
         };
-        self.files.done(read).await.unwrap_or_else(|why| Loaded {
-            settings: Err(vec![Problem::of_file(&self.settings.origin.file, why)]),
-            sources: Arc::clone(&self.settings.origin.sources),
-        })
+        match self.files.done(read).await {
+            Ok((loaded, mark)) => {
+                // What cannot be read just now may come back as it was.
+                self.mark = mark.or(self.mark.take());
+                loaded
+            }
+            Err(why) => Loaded {
+                settings: Err(vec![Problem::of_file(&self.settings.origin.file, why)]),
+                sources: Arc::clone(&self.settings.origin.sources),
+            },
+        }
     }
 
     async fn compare(&mut self) -> ReloadAnswer {

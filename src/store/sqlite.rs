@@ -170,7 +170,7 @@ fn own(directory: &Path) -> Result<Lock, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Unusable(format!(
-            "another sidekey process owns {}; ask it through its admin socket, or stop it",
+            "another sidekey process owns {}; ask it through its admin socket, stop it, or wait if it is stopping already",
             directory.display()
         ))),
         Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),

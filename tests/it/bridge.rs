@@ -163,7 +163,10 @@ async fn clients_of_both_eras_are_served_over_http() {
     let answer = send(client.request("POST").body("{")).await;
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(-32700)));
     let answer = send(client.request("HEAD")).await;
-    assert_eq!((answer.status, &answer.headers["allow"]), (405, &"GET, POST, DELETE".parse().expect("a value")));
+    assert_eq!(
+        (answer.status, &answer.headers["allow"]),
+        (405, &"GET, POST, DELETE, OPTIONS".parse().expect("a value"))
+    );
 
     // A session ends for good, with its streams, and is its user's alone.
     let bob_tokens = front.authorized_at("/hub/mcp", "bob").await;

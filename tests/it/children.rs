@@ -342,6 +342,35 @@ async fn a_child_finds_no_keys_of_others() {
     }
 }
 
+/// Who asks again at once is not faster than whoever looks after a child that is of no use anymore, and may be long in ending.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_at_once_waits_like_everybody() {
+    let mut hub = Hub::start(callers()[0], "stop_grace = \"6s\"").await;
+    for (user, tool, how) in
+        [("alice", "die", "it was ended by signal 9"), ("bob", "mute", "it closed its standard output or input")]
+    {
+        let token = hub.token(user).await;
+        for _ in 0..2 {
+            let failed = hub.ask(&token, tool, json!({})).await;
+            assert!(failed.text().contains("urn:sidekey:error:server-ended"), "{}", failed.text());
+        }
+        let refused = hub.ask(&token, "facts", json!({})).await;
+        assert_eq!(refused.status, 503, "{tool}: {}", refused.text());
+        let error = &refused.json()["error"];
+        assert_eq!(error["data"]["type"], "urn:sidekey:error:server-backing-off", "{error}");
+        eventually("it is known how it ended", async || {
+            let refused = hub.ask(&token, "facts", json!({})).await;
+            refused.status == 200 || refused.text().contains(how)
+        })
+        .await;
+        assert!(hub.log().contains(&format!("\"how\":\"{how}\"")) || tool == "mute", "{}", hub.log());
+        let started = hub.log().lines().filter(|line| line.contains("\"started\"") && line.contains(user)).count();
+        assert!(started <= 3, "{started} for {user}: {}", hub.log());
+    }
+    assert!(hub.stop().await.success());
+    hub.simulator.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_fails_fails_its_call_alone() {
     let mut hub = Hub::start(callers()[0], "memory = \"96MiB\"\nstop_grace = \"2s\"").await;
@@ -385,10 +414,13 @@ async fn a_child_that_fails_fails_its_call_alone() {
         json!(["bob", "bob"]),
         "the same process as before"
     );
-    let metrics = hub.metrics().await;
-    let crashes = metrics.lines().find(|line| line.starts_with("sidekey_child_ends_total{reason=\"crashed\""));
-    let crashes: u64 = crashes.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("counted");
-    assert!(crashes >= 2, "{metrics}");
+    // Once it is gone, which is later than that its user is told.
+    eventually("both are counted", async || {
+        let metrics = hub.metrics().await;
+        let crashes = metrics.lines().find(|line| line.starts_with("sidekey_child_ends_total{reason=\"crashed\""));
+        crashes.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).is_some_and(|crashes| crashes >= 2)
+    })
+    .await;
     assert!(hub.log().contains("\"outcome\":\"crashed\"") && hub.log().contains("MemoryError"), "{}", hub.log());
     // What a child writes to standard error is there, but for what is secret.
     let handle = url::Url::parse(after["environment"]["HTTPS_PROXY"].as_str().expect("text")).expect("a URL");

@@ -239,6 +239,9 @@ impl Normalizer {
             (r"MI[\w+/=\\]{60,}|(?m)^[A-Za-z0-9+/=]{16,64}$", "KEY MATERIAL"),
             (r"proxyPort=\d+", "proxyPort=PORT"),
             (r#""size":\d+"#, "\"size\":SIZE"),
+            // A server that watches its files may have begun already.
+            (r"\b[89] values are sealed", "SOME values are sealed"),
+            (r#""resealed":[89]"#, "\"resealed\":SOME"),
             (r"\bsidekey_c_\w+|\b(4620816\d+|\d{15,})\b", "REALM"),
             (&env!("CARGO_PKG_VERSION").replace('.', r"\."), "VERSION"),
             // Columns are as wide as what was replaced.

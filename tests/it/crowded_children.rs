@@ -172,7 +172,7 @@ fn reload(files: &Files, before: &World, from: &str, to: &str) -> World {
 
 /// Lets time pass until something is so; how much it was. It passes by the second, as it does for those who look after
 /// children.
-async fn time_until(clock: &ManualClock, asked: impl Fn() -> bool) -> Duration {
+async fn time_until(clock: &ManualClock, mut asked: impl FnMut() -> bool) -> Duration {
     let begun = clock.now();
     while !asked() {
         let passed = clock.now().since(begun);
@@ -297,6 +297,43 @@ async fn who_never_gets_an_answer_makes_room_all_the_same() {
     keeper.abort();
     children.stop().await;
     second.await.expect("no panic").expect_err("it ended");
+}
+
+/// Those that are to go have their places until they are gone, whatever the settings are by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_makes_no_room_for_more_than_there_may_be() {
+    let files = silent("max = 2\nqueue_timeout = \"10m\"\nstrict = false");
+    let clock = ManualClock::at(now());
+    let (world, children, crowd) = compose(&files, Arc::new(clock.clone())).await;
+    let asked = [crowd.asking(1), crowd.asking(2)];
+    let serving = |children: &Processes| children.status().iter().filter(|child| child.requests == 1).count();
+    eventually("both are asked", async || serving(&children) == 2).await;
+    let next = reload(
+        &files,
+        &world,
+        "max = 2\nqueue_timeout = \"10m\"\nstrict = false",
+        "max = 1\nqueue_timeout = \"10m\"\nstrict = true",
+    );
+    let children = next.children.clone().expect("there is a stdio server");
+    let keeper = tokio::spawn(Arc::clone(&children).look_after());
+    let bridge = next.bridge.clone().expect("there is a stdio server");
+    let crowd =
+        Arc::new(Crowd { bridge, server: files.settings().issuer.servers.values().next().expect("one").clone() });
+    let waiting = [crowd.asking(3), crowd.asking(4)];
+    let mut most = 0;
+    time_until(&clock, || {
+        most = most.max(children.status().len());
+        asked.iter().all(JoinHandle::is_finished) && serving(&children) == 1
+    })
+    .await;
+    assert_eq!(most, 2, "of whatever settings");
+    // Of the two places one is no more.
+    assert_eq!(children.status().len(), 1, "{:?}", children.status());
+    keeper.abort();
+    children.stop().await;
+    for ended in asked.into_iter().chain(waiting) {
+        ended.await.expect("no panic").expect_err("it ended");
+    }
 }
 
 /// What is never answered keeps no rights that were taken away, and nobody listens to a server that is no more.

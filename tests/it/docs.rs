@@ -34,7 +34,9 @@ fn every_error_type_has_its_paragraph() {
         let table = refusals.split("pub fn slug").nth(1).and_then(|rest| rest.split("pub fn ").next());
         expected.extend(table.expect("the table").split('"').skip(1).step_by(2).map(str::to_owned));
     }
-    for file in ["src/portal/admin.rs", "src/proxy/public.rs"] {
+    let of_admin = ["grants", "handles", "links", "missing"].map(|name| format!("src/portal/admin/{name}.rs"));
+    let others = ["src/portal/admin.rs", "src/proxy/public.rs"].map(str::to_owned);
+    for file in of_admin.iter().chain(&others) {
         expected.extend(slugs(file, "ProblemDetails::new("));
     }
     expected.extend(slugs("src/portal/admin/status.rs", "problem("));

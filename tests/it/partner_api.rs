@@ -150,6 +150,7 @@ fn assert_link_over(answer: &Answer) {
         "It was used already, it is older than ten minutes, or it never was one; and nobody is signed in whom it is for.",
         "have the program that made it make a new one",
     );
+    assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"sidekey\"");
 }
 
 #[tokio::test]
@@ -374,11 +375,15 @@ async fn what_cannot_be_read_is_said() {
         ("/oauth/connections?cursor=x", "`cursor` is not one that a page has named."),
         (
             "/oauth/connections?state=sold",
-            "The query is not as expected: unknown variant `sold`, expected one of `active`, `needs_reauth`, `not_connected`.",
+            "The query is not as expected: `state`: unknown variant `sold`, expected one of `active`, `needs_reauth`, `not_connected`.",
         ),
         (
             "/oauth/connections?page=1",
             "The query is not as expected: unknown field `page`, expected one of `provider`, `subject`, `state`, `limit`, `cursor`.",
+        ),
+        (
+            "/oauth/connections?limit=100000",
+            "The query is not as expected: `limit`: number too large to fit in target type.",
         ),
         ("/oauth/connections?limit=1&limit=2", "The query is not as expected: duplicate field `limit`."),
     ] {
@@ -397,7 +402,7 @@ async fn what_cannot_be_read_is_said() {
         (
             "connect",
             r#"{"label": "a b"}"#,
-            "The body is not as expected: 1 to 40 of the characters A-Z a-z 0-9 . _ - at line 1 column 16.",
+            "The body is not as expected: `label`: 1 to 40 of the characters A-Z a-z 0-9 . _ - at line 1 column 16.",
         ),
         ("connect", r#"{"apis": []}"#, "`apis` is not a choice of those that are enabled: quickbooks."),
         ("connect", r#"{"apis": ["payroll"]}"#, "`apis` is not a choice of those that are enabled: quickbooks."),
@@ -406,7 +411,7 @@ async fn what_cannot_be_read_is_said() {
         (
             "disconnect",
             r#"{"label": 7}"#,
-            "The body is not as expected: invalid type: integer `7`, expected a string at line 1 column 11.",
+            "The body is not as expected: `label`: invalid type: integer `7`, expected a string at line 1 column 11.",
         ),
     ] {
         let request = partner.request("POST", &format!("/oauth/quickbooks/{path}/org-1")).bearer_auth(&partner.wide);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use sidekey::base::file_mark::FileMark;
 use sidekey_simulator::{Options, Simulator, TlsIdentity};
 use tokio::process::{Child, Command};
 
@@ -288,6 +289,86 @@ async fn keys_are_explained_and_every_kind_of_file_is_checked() {
     );
     let linted = sidekey(&["providers", "lint", &odd]).await;
     assert!(String::from_utf8_lossy(&linted.stdout).contains("odd.toml:3:1: token.ulr: is not a known key"));
+}
+
+/// A probe that fails because of an edit would have a server ended that is well, and that could not start again.
+#[tokio::test]
+async fn an_edit_that_went_wrong_fails_no_probe() {
+    let simulator = simulator(3600.0).await;
+    let mut running = program(&simulator).await;
+    let config = running.config().to_owned();
+    let original = std::fs::read_to_string(&config).expect("there");
+    let probe = async |what: &str| command(&["probe", what, "--config", &config]).output().await.expect("it runs");
+    let metrics = format!("listen = \"{}\"", running.files.metrics);
+    assert!(original.contains(&metrics), "{original}");
+    for wrong in [
+        format!("garbage = = [\n{original}"),
+        format!("{original}\n[["),
+        original.replace(&metrics, "listen = \"127.0.0.1:9\""),
+    ] {
+        std::fs::write(&config, &wrong).expect("written");
+        for what in ["live", "ready"] {
+            let answer = probe(what).await;
+            assert_eq!(answer.status.code(), Some(0), "{what}: {}\n{wrong}", errors(&answer));
+        }
+    }
+    // Without anything to go by it is asked where servers usually are, and says so.
+    std::fs::remove_file(&config).expect("removed");
+    let answer = probe("live").await;
+    assert!([Some(0), Some(1)].contains(&answer.status.code()), "{}", errors(&answer));
+    assert!(
+        errors(&answer).contains("cannot read the configuration")
+            && errors(&answer).contains("; the usual is taken for it\n")
+    );
+    std::fs::write(&config, &original).expect("written");
+    running.signal(rustix::process::Signal::TERM).await;
+    assert_eq!(probe("live").await.status.code(), Some(1));
+    simulator.stop().await;
+}
+
+/// What takes a restart to come into force has commands look elsewhere before: they must not act on another store meanwhile.
+#[tokio::test]
+async fn commands_do_not_act_beside_the_server_that_goes_by_the_file() {
+    let simulator = simulator(3600.0).await;
+    let mut running = program(&simulator).await;
+    running.connect("quickbooks", "alice").await;
+    let (config, home) = (running.config().to_owned(), running.files.home.path().to_owned());
+    let original = std::fs::read_to_string(&config).expect("there");
+    let elsewhere = format!("{original}\n[admin]\nsocket = \"other.sock\"\n");
+    let moved = original.replace("[store]\n", "[store]\ndirectory = \"data2\"\n");
+    assert_ne!(moved, original);
+    for (edited, socket) in [(moved, "data2/admin.sock"), (elsewhere, "other.sock")] {
+        // As editors do it: another file takes the place of this one.
+        let next = home.join("next.toml");
+        std::fs::write(&next, &edited).expect("written");
+        std::fs::rename(&next, &config).expect("replaced");
+        let expected = format!(
+            "error: a server runs with {config} and does not listen on {}: it is stopping, or store.directory or admin.socket was \
+             changed since it started, or the socket was removed. Wait, undo that, or restart the server\n",
+            home.join(socket).display()
+        );
+        eventually("the server has read it", async || FileMark::is_set(config.as_ref())).await;
+        for words in [
+            &["status"][..],
+            &["handle", "issue", "--subject", "bob"],
+            &["disconnect", "quickbooks", "--subject", "alice"],
+            &["reload"],
+        ] {
+            let answer = sidekey(&[words, &["--config", &config]].concat()).await;
+            assert_eq!((answer.status.code(), errors(&answer)), (Some(1), expected.clone()), "{words:?}");
+        }
+        let answer = sidekey(&["doctor", "--config", &config]).await;
+        assert!(
+            String::from_utf8_lossy(&answer.stdout).contains("FAIL  store"),
+            "{}",
+            String::from_utf8_lossy(&answer.stdout)
+        );
+        assert!(!home.join("data2").exists());
+    }
+    std::fs::write(&config, &original).expect("written");
+    assert!(out(&sidekey(&["status", "--config", &config]).await).contains("\nalice    quickbooks  default  active"));
+    running.signal(rustix::process::Signal::TERM).await;
+    simulator.stop().await;
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! A child that runs, and how it is told to go.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::base::clock::{Clock, Timestamp};
+use crate::bridge::multiplexer::{Ending, MOST_MALFORMED};
 use crate::bridge::{ChildKey, Multiplexer};
 use crate::issuer::child_handles::ChildHandle;
 use crate::model::child_status::ChildStatus;
@@ -24,6 +26,8 @@ pub struct Child {
     pub(super) started_at: Timestamp,
     pub(super) connection: Option<(ConnectionKey, Captured)>,
     pub(super) stop: watch::Sender<Option<Stop>>,
+    /// Whether it counts as a failure already that it ended by itself.
+    pub(super) is_noted: AtomicBool,
 }
 
 /// How and why a child is stopped.
@@ -36,6 +40,15 @@ pub enum Stop {
 }
 
 impl Child {
+    /// Why it is of no use anymore, if that is its own doing.
+    pub(super) fn given_up(&self) -> Option<String> {
+        match self.multiplexer.ending()? {
+            Ending::Closed => None,
+            Ending::HungUp => Some("it closed its standard output or input".to_owned()),
+            Ending::GivenUp => Some(format!("it wrote {MOST_MALFORMED} lines in a row that are no messages")),
+        }
+    }
+
     /// Has it stopped. What is more urgent goes before what is less.
     pub(super) fn ask_to_stop(&self, stop: Stop) {
         self.stop.send_if_modified(|asked| {

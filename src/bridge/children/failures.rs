@@ -42,6 +42,13 @@ impl<K: Eq + Hash> Failures<K> {
         self.0.entry(key).insert_entry(failure).into_mut()
     }
 
+    /// It is known by now how it failed the last time.
+    pub fn explain(&mut self, key: &K, why: String) {
+        if let Some(failure) = self.0.get_mut(key) {
+            failure.why = why;
+        }
+    }
+
     /// What stands in the way of a start now.
     pub fn in_the_way(&self, key: &K, now: Timestamp) -> Option<&Failure> {
         self.0.get(key).filter(|failure| failure.until > now)

@@ -1,13 +1,14 @@
 //! The life of one child: its start, what it is watched for, and its end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::{info, warn};
 
 use super::launcher::Order;
-use super::pool::{Outcome, Pool, Slot};
+use super::pool::{Inner, Outcome, Pool, Slot};
 use super::process::{Process, ending};
 use super::{Child, LOOKED_AFTER, Processes, Stop, stderr};
 use crate::base::clock::Clock;
@@ -36,8 +37,10 @@ impl Processes {
             Ok(place) => match self.start_at(&pool, &key, &grant, place).await {
                 Ok(lease) => Ok(lease),
                 Err(why) => {
-                    self.failed(&pool, &key, Duration::ZERO, &why);
-                    pool.lock().slots.remove(&key);
+                    let mut inner = pool.lock();
+                    self.failed(&mut inner, &key, Duration::ZERO, &why);
+                    inner.slots.remove(&key);
+                    drop(inner);
                     Err(NoChild::CannotStart { why })
                 }
             },
@@ -107,6 +110,7 @@ impl Processes {
             started_at: self.parts.clock.now(),
             connection,
             stop: watch::Sender::new(None),
+            is_noted: AtomicBool::new(false),
             multiplexer,
         });
         let lease = child.multiplexer.lease();
@@ -177,21 +181,30 @@ impl Processes {
             () = make_room_when_unused(&pool, &child, clock) => "evicted",
         };
         child.multiplexer.retire();
-        pool.lock().retire(&child, Stop::Now(reason));
-        if reason == "crashed" {
-            // What it has said last is still to be read; then nothing more comes.
-            tokio::select! {
-                _ = child.multiplexer.over() => {}
-                () = clock.sleep(LOOKED_AFTER) => {}
+        let ran = clock.now().since(child.started_at);
+        {
+            let mut inner = pool.lock();
+            inner.retire(&child, Stop::Now(reason));
+            if reason == "crashed" {
+                // Now, and not once it is gone: whoever asks again meanwhile would start another one.
+                self.note_crash(&mut inner, &child, ran);
             }
         }
+        let mut has_ended = true;
+        if reason == "crashed" {
+            // What it has said last is still to be read; then nothing more comes. And it may be about to end.
+            has_ended = tokio::select! {
+                ((), _) = async { tokio::join!(process.ended(), child.multiplexer.over()) } => true,
+                () = clock.sleep(LOOKED_AFTER) => false,
+            };
+        }
+        let given_up = child.given_up().filter(|_| !has_ended);
         child.multiplexer.close();
         let status = process.end(clock, pool.stdio.children.stop_grace).await;
         drop(revoked);
-        let ran = clock.now().since(child.started_at);
-        let how = ending(&status);
+        let how = given_up.unwrap_or_else(|| ending(&status));
         if reason == "crashed" {
-            self.failed(&pool, &child.key, ran, &how);
+            pool.lock().failures.explain(&child.key, how.clone());
             warn!(
                 operation = "child", outcome = "crashed", server = %child.key.server,
                 subject = %child.key.subject, child = child.handle.id, how, ran_ms = ran.as_millis(),
@@ -208,9 +221,16 @@ impl Processes {
         drop(place);
     }
 
-    fn failed(&self, pool: &Pool, key: &ChildKey, ran: Duration, why: &str) {
+    /// It ended by itself: once, whoever finds out first.
+    pub(super) fn note_crash(&self, inner: &mut Inner, child: &Child, ran: Duration) {
+        if !child.is_noted.swap(true, Ordering::AcqRel) {
+            let why = child.given_up().unwrap_or_else(|| UNKNOWN_YET.to_owned());
+            self.failed(inner, &child.key, ran, &why);
+        }
+    }
+
+    fn failed(&self, inner: &mut Inner, key: &ChildKey, ran: Duration, why: &str) {
         let (now, random) = (self.parts.clock.now(), self.parts.random.as_ref());
-        let mut inner = pool.lock();
         let failure = inner.failures.note(key.clone(), ran, why.to_owned(), now, random);
         let wait = failure.until.since(now);
         if !wait.is_zero() {
@@ -219,6 +239,9 @@ impl Processes {
         }
     }
 }
+
+/// How a child ended that is not gone yet.
+const UNKNOWN_YET: &str = "it ended";
 
 /// Revokes a handle when it is dropped.
 struct Revoked {

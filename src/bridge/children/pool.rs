@@ -39,7 +39,7 @@ pub struct Pool {
     pub stdio: Arc<StdioServer>,
     /// How many starts wait for room.
     pub waiting: watch::Sender<usize>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     inner: Mutex<Inner>,
 }
 
@@ -59,8 +59,19 @@ pub struct Inner {
 impl Pool {
     /// Nobody is there yet.
     pub fn new(server: Arc<McpServer>, stdio: Arc<StdioServer>) -> Self {
-        let places = Arc::new(Semaphore::new(stdio.children.max));
+        let places = Arc::new(Places::new(stdio.children.max));
         Self { server, stdio, waiting: watch::Sender::new(0), places, inner: Mutex::new(Inner::default()) }
+    }
+
+    /// The same server under other settings. Its children take the places of those that are still to go.
+    pub fn after(former: &Self, server: Arc<McpServer>, stdio: Arc<StdioServer>) -> Self {
+        let places = Arc::clone(&former.places);
+        Self { server, stdio, waiting: watch::Sender::new(0), places, inner: Mutex::new(Inner::default()) }
+    }
+
+    /// Its settings are in force from now on.
+    pub fn take_over(&self) {
+        self.places.resize(self.stdio.children.max);
     }
 
     /// What changes, for as short a time as possible.
@@ -70,7 +81,7 @@ impl Pool {
 
     /// A place for one child, as soon as there is one.
     pub async fn place(&self, clock: &dyn Clock) -> Result<OwnedSemaphorePermit, NoChild> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+        if let Ok(place) = Arc::clone(&self.places.free).try_acquire_owned() {
             return Ok(place);
         }
         self.waiting.send_modify(|waiting| *waiting += 1);
@@ -78,7 +89,7 @@ impl Pool {
         let timeout = self.stdio.children.queue_timeout;
         let place = tokio::select! {
             biased;
-            place = Arc::clone(&self.places).acquire_owned() => place.map_err(|_| NoChild::Stopping),
+            place = Arc::clone(&self.places.free).acquire_owned() => place.map_err(|_| NoChild::Stopping),
             () = clock.sleep(timeout) => Err(NoChild::AllBusy { retry_after: retry_after(timeout) }),
         };
         let mut inner = self.lock();
@@ -92,7 +103,7 @@ impl Pool {
 
     /// No places are given out anymore.
     pub fn close(&self) {
-        self.places.close();
+        self.places.free.close();
     }
 
     /// Whether enough children are on their way out for those who wait.
@@ -124,6 +135,32 @@ impl Pool {
             child.multiplexer.retire();
             inner.retire(&child, Stop::WhenUnused("evicted"));
             inner.promised += 1;
+        }
+    }
+}
+
+/// The places that the children of a server have together, whatever its settings were when each was started.
+struct Places {
+    free: Arc<Semaphore>,
+    size: Mutex<usize>,
+}
+
+impl Places {
+    fn new(size: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(size)), size: Mutex::new(size) }
+    }
+
+    fn resize(&self, wanted: usize) {
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let (more, fewer) = (wanted.saturating_sub(*size), size.saturating_sub(wanted));
+        *size = wanted;
+        drop(size);
+        self.free.add_permits(more);
+        let taken = fewer - self.free.forget_permits(fewer);
+        if let Ok(taken @ 1..) = u32::try_from(taken) {
+            // Those that become free next, before anybody else is given one.
+            let free = Arc::clone(&self.free);
+            tokio::spawn(async move { free.acquire_many_owned(taken).await.map(OwnedSemaphorePermit::forget) });
         }
     }
 }

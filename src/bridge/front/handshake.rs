@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -18,7 +17,7 @@ use crate::bridge::answer;
 use crate::bridge::audience::Audience;
 use crate::bridge::era::{Era, Level, Opening, Spoken};
 use crate::bridge::message::{self, LONGEST_BATCH, Message, Object, Outcome, raw};
-use crate::bridge::multiplexer::{Asking, ClientRequest, Multiplexer, Running};
+use crate::bridge::multiplexer::{Asking, ClientRequest, Multiplexer};
 use crate::bridge::refusal::Refusal;
 
 /// The revision that has batches, and that is spoken by whoever names none.
@@ -206,7 +205,7 @@ impl Bridge {
                 Message::Request { .. } | Message::Notification { .. } => {}
             }
         }
-        let mut answers: Vec<BoxFuture<'static, Option<Vec<u8>>>> = Vec::new();
+        let mut answers = Vec::new();
         for message in messages {
             match message {
                 Message::Request { id, method, params } => {
@@ -217,7 +216,13 @@ impl Bridge {
                         Ok(Part::Now(text)) => Ok(Part::Now(text)),
                         Err(refusal) => Err(refusal),
                     };
-                    answers.push(Box::pin(finished(handed_on, id.to_owned())));
+                    answers.push(match handed_on {
+                        Ok(Part::Later(running)) => {
+                            answer::part_of_running(running, id.to_owned(), Arc::clone(&self.clock))
+                        }
+                        Ok(Part::Now(text)) => answer::part_now(&text),
+                        Err(refusal) => answer::part_now(&refusal.message(Some(id))),
+                    });
                 }
                 Message::Notification { method, params } => {
                     self.handshake_notification(called, session, &method, params).await?;
@@ -266,17 +271,6 @@ impl Bridge {
             _ => Opening::Newest,
         };
         self.connector.audiences().of(&key(called, opening))
-    }
-}
-
-async fn finished(answered: Result<Part<Running>, Refusal>, id: Box<RawValue>) -> Option<Vec<u8>> {
-    match answered {
-        Ok(Part::Now(text)) => Some(text),
-        Ok(Part::Later(running)) => Some(match running.finished().await? {
-            Ok(answer) => answer.text,
-            Err(failure) => Refusal::Failed(failure).message(Some(&id)),
-        }),
-        Err(refusal) => Some(refusal.message(Some(&id))),
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{Answered, Bridge, Called, Refused, VERSION, largest_message, meta_of, object_of, params_of};
 use crate::bridge::answer;
 use crate::bridge::audience::Filter;
-use crate::bridge::era::{Era, Level, MODERN, meta};
+use crate::bridge::era::{Era, HANDSHAKE, Level, MODERN, meta};
 use crate::bridge::message::{self, Message, Object, Outcome};
 use crate::bridge::multiplexer::{ClientRequest, Multiplexer};
 use crate::bridge::refusal::Refusal;
@@ -109,7 +109,13 @@ fn accept(headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
 fn check(headers: &HeaderMap, method: &str, params: Option<&Object<'_>>) -> Result<Option<Level>, Refusal> {
     let meta = meta_of(params)?.unwrap_or_default();
     if meta.get(meta::VERSION).is_none() || meta.get(meta::CAPABILITIES).is_none() {
-        return Err(Refusal::NoEnvelope);
+        // Whoever speaks a revision that is none of ours is told that, rather than what this one wants.
+        return Err(match headers.get(VERSION).map(|version| version.to_str().unwrap_or_default()) {
+            Some(version) if version != MODERN && !HANDSHAKE.contains(&version) => {
+                Refusal::Version { requested: version.to_owned() }
+            }
+            _ => Refusal::NoEnvelope,
+        });
     }
     let version = meta.string(meta::VERSION).ok_or(Refusal::Parameter("The protocol version is not a string."))?;
     if single(headers, &VERSION)? != Some(version.as_str()) {

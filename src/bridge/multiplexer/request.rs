@@ -99,13 +99,6 @@ impl Asking {
     }
 }
 
-impl Running {
-    /// The answer alone; nothing once the client has cancelled it in another way.
-    pub async fn finished(mut self) -> Option<Result<Answer, Failure>> {
-        (&mut self.answer).await.ok()
-    }
-}
-
 pub(super) struct Ticket {
     pub(super) id: u64,
     pub(super) cancels: bool,

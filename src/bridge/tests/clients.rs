@@ -119,9 +119,11 @@ async fn what_is_no_message_of_a_client_is_refused_before_any_child_is_started()
     let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
     assert_eq!(client.send("POST", &[], initialize).await.refusal().await, refused(400, -32602, "parameter"));
     // Methods of the other era.
-    for (version, method, allowed) in
-        [(Some(MODERN), "GET", "POST"), (Some(MODERN), "DELETE", "POST"), (None, "HEAD", "GET, POST, DELETE")]
-    {
+    for (version, method, allowed) in [
+        (Some(MODERN), "GET", "POST, OPTIONS"),
+        (Some(MODERN), "DELETE", "POST, OPTIONS"),
+        (None, "HEAD", "GET, POST, DELETE, OPTIONS"),
+    ] {
         let reply = Client { version, ..session.clone() }.send(method, &[], "").await;
         assert_eq!((reply.status.as_u16(), reply.headers["allow"].to_str().expect("text")), (405, allowed));
         assert_eq!(reply.refusal().await, refused(405, -32600, "method-not-allowed"));
@@ -142,6 +144,16 @@ async fn what_is_no_message_of_a_client_is_refused_before_any_child_is_started()
     let error = unsupported.json().await["error"].clone();
     assert_eq!((&error["code"], &error["data"]["requested"]), (&json!(-32022), &json!("2030-01-01")));
     assert_eq!(error["data"]["supported"][0], MODERN);
+    // The same for what it asks, in a session or not: it does not know what the newest revision wants.
+    for client in
+        [future, Client { version: Some("2030-01-01"), ..session.clone() }, Client { version: Some("x"), ..session }]
+    {
+        assert_eq!(client.send("POST", &[], ping).await.refusal().await, refused(400, -32022, ""));
+        assert_eq!(
+            client.send("POST", &[], initialize).await.refusal().await,
+            refused(400, -32022, "protocol-version")
+        );
+    }
     assert!(scene.children.try_recv().is_err());
 }
 

@@ -246,6 +246,28 @@ async fn news_reach_those_who_listen_and_subscriptions_outlive_a_child() {
     .await;
 }
 
+/// A client may have several, and is told nothing twice (streamable HTTP, multiple connections).
+#[tokio::test]
+async fn of_several_streams_of_a_session_one_has_the_news() {
+    let mut scene = Scene::new();
+    let (client, mut child) = in_time(scene.session("alice")).await;
+    in_time(async {
+        let accept = [("accept", "text/event-stream")];
+        let mut first = client.send("GET", &accept, "").await;
+        let mut second = client.send("GET", &accept, "").await;
+        child.notify("notifications/tools/list_changed", json!({})).await;
+        assert_eq!(second.event().await.expect("told")["method"], "notifications/tools/list_changed");
+        drop(second);
+        child.notify("notifications/prompts/list_changed", json!({})).await;
+        assert_eq!(
+            first.event().await.expect("told")["method"],
+            "notifications/prompts/list_changed",
+            "and not the other"
+        );
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn log_messages_reach_those_who_wait_and_want_them() {
     let mut scene = Scene::new();
@@ -297,6 +319,19 @@ async fn a_batch_is_answered_message_by_message() {
     let asked = in_time(child.expect("tools/list")).await;
     child.answer(&asked, json!({ "tools": [] })).await;
     assert_eq!(in_time(reply.event()).await.expect("an answer")["result"], json!({ "tools": [] }));
+    assert!(in_time(reply.event()).await.is_none());
+    // What belongs to a part comes before its answer.
+    let slow = json!({ "name": "slow", "_meta": { "progressToken": "p" } });
+    let mut reply =
+        in_time(client.post(json!([{ "jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": slow }]))).await;
+    let asked = in_time(child.expect("tools/call")).await;
+    let token = asked["params"]["_meta"]["progressToken"].clone();
+    child.notify("notifications/progress", json!({ "progressToken": token, "progress": 1 })).await;
+    child.answer(&asked, json!({ "content": [] })).await;
+    let progress = in_time(reply.event()).await.expect("progress");
+    assert_eq!(progress["params"], json!({ "progressToken": "p", "progress": 1 }));
+    let answer = in_time(reply.event()).await.expect("an answer");
+    assert_eq!(answer, json!({ "jsonrpc": "2.0", "id": 3, "result": { "content": [] } }));
     assert!(in_time(reply.event()).await.is_none());
     let newer = Client { version: Some("2025-06-18"), ..client };
     assert_eq!(newer.post(batch).await.refusal().await, (400, -32600, "not-a-message".to_owned()));

@@ -11,6 +11,9 @@ use crate::portal::admin::{Outcome, ReloadAnswer};
 /// cannot be used are an error.
 pub fn ask(arguments: &CommonArguments, method: Method, path: &str) -> Result<ReloadAnswer, CliError> {
     let socket = config::places(&arguments.config.config).map_err(CliError::Config)?.admin_socket;
+    if !admin_client::is_served(&socket)? {
+        admin_client::is_nobodys(&arguments.config.config, &socket)?;
+    }
     let answer = runtime(1)?.block_on(admin_client::ask_server(&socket, method, path, None::<&()>))?;
     let json = answer.to_string();
     let answer: ReloadAnswer = serde_json::from_value(answer).map_err(|error| CliError::Failed(error.to_string()))?;

@@ -19,7 +19,10 @@ pub fn look(config: &Path, settings: &Settings) -> Vec<Check> {
     let directory = settings.store_directory.display();
     let served = UnixStream::connect(&settings.admin_socket).is_ok();
     if !served && !is_in_use(&settings.store_directory) {
-        return before_the_first_start(settings);
+        return match admin_client::is_nobodys(config, &settings.admin_socket) {
+            Ok(()) => before_the_first_start(settings),
+            Err(error) => vec![Check::fail("store", error.to_string(), "until then commands reach nothing")],
+        };
     }
     let status = match admin_client::ask(config, Method::GET, "/v1/status", None::<&()>) {
         Ok(status) => status,

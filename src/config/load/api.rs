@@ -51,7 +51,7 @@ impl Loader<'_> {
         for (index, text) in table.providers.iter().flatten().enumerate() {
             let key = format!("{path}.providers[{index}]");
             let Some(provider) = self.parsed::<ProviderName>(&key, text, ProviderName::EXPECTED) else { continue };
-            if !providers.contains_key(&provider) {
+            if !providers.contains_key(&provider) && !self.declares_provider(provider.as_str()) {
                 self.problem_with_hint(&key, format!("{text:?} is not configured"), "add it to [providers]");
             }
             scope.insert(provider);

@@ -113,7 +113,7 @@ impl Loader<'_> {
         };
         let found = providers.iter().find(|(known, _)| known.as_str() == name);
         let Some((name, provider)) = found else {
-            if !file.providers.contains_key(name) {
+            if !self.declares_provider(name) {
                 self.problem("issuer.identity", format!("{name:?} is none of the [providers]"));
             }
             return None;
@@ -227,8 +227,7 @@ impl Loader<'_> {
                 Some(known) => {
                     picked.insert(known.clone());
                 }
-                // What is wrong with a provider's own table is said there.
-                None if file.providers.contains_key(provider) => {}
+                None if self.declares_provider(provider) => {}
                 None => {
                     let message = format!("{provider:?} is none of the [providers]");
                     self.problem(&format!("{key}.providers[{index}]"), message);

@@ -194,6 +194,43 @@ environment = 'sandbox'
     assert!(!all.contains("my-own") && !all.contains("ghs_"), "a misplaced secret is not repeated: {all}");
 }
 
+/// A mistake in one table is said there, and neither hides others nor makes false what names the table.
+#[test]
+fn one_key_too_many_hides_nothing_and_accuses_nobody() {
+    let text = "[store]
+keys = ['env:KEY']
+[providers.github]
+client_id = 'x'
+client_secret = 'env:KEY'
+scope = ['x']
+[providers.gitlab]
+client_id = 7
+[issuer]
+identity = 'github'
+[servers.hub]
+upstream = 'http://127.0.0.1:1'
+providers = ['github', 'gitlab', 'slack']
+path = '/token/x'
+foo = 1
+[api.keys.a]
+hash = 'x'
+providers = ['github', 'gitlab']
+";
+    let problems = refused(text);
+    let expected = [
+        "sidekey.toml:6:1: providers.github.scope: is not a known key (did you mean `scopes`?)",
+        "sidekey.toml:8:13: providers.gitlab.client_id: 7 is not allowed here",
+        "sidekey.toml:13:34: servers.hub.providers[2]: \"slack\" is none of the [providers]",
+        "sidekey.toml:14:8: servers.hub.path: ",
+        "sidekey.toml:15:1: servers.hub.foo: is not a known key",
+        "sidekey.toml:17:8: api.keys.a.hash: ",
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(expected), "\n{problem}\n{expected}");
+    }
+}
+
 #[test]
 fn keys_are_required_and_must_be_good() {
     assert!(refused("")[0].contains("store.keys: is missing; without a key nothing can be stored (make one with"));

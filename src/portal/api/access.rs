@@ -147,8 +147,16 @@ pub fn connection_in(
 
 /// What the query says.
 pub fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Refused> {
-    serde_urlencoded::from_str(query.unwrap_or_default())
-        .map_err(|error| Refused::Malformed(format!("The query is not as expected: {}.", shown(&error.to_string()))))
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs))
+        .map_err(|error| Refused::Malformed(format!("The query is not as expected: {}.", told(&error))))
+}
+
+/// What is wrong, and where if that does not say it.
+fn told(error: &serde_path_to_error::Error<impl std::error::Error>) -> String {
+    let (path, why) = (error.path().to_string(), error.inner().to_string());
+    let is_said = matches!(path.as_str(), "." | "?") || why.contains(&format!("`{path}`"));
+    shown(&if is_said { why } else { format!("`{path}`: {why}") })
 }
 
 /// What the body says. One that is empty says nothing.
@@ -164,7 +172,11 @@ pub fn body<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<Opt
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Refused::Malformed("The body is not a JSON object.".to_owned()));
     }
-    let read = serde_json::from_slice(body);
-    read.map(Some)
-        .map_err(|error| Refused::Malformed(format!("The body is not as expected: {}.", shown(&error.to_string()))))
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json);
+    let read = read.map_err(|error| Refused::Malformed(format!("The body is not as expected: {}.", told(&error))))?;
+    let ended = json.end();
+    ended
+        .map_err(|error| Refused::Malformed(format!("The body is not as expected: {}.", shown(&error.to_string()))))?;
+    Ok(Some(read))
 }

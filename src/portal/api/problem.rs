@@ -181,7 +181,7 @@ impl From<BeginError> for Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = answer(&self.problem());
-        if self == Self::Key {
+        if matches!(self, Self::Key | Self::Browser) {
             // RFC 6750 section 3: without saying what is wrong with the key, if there was one.
             let challenge = HeaderValue::from_static("Bearer realm=\"sidekey\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
