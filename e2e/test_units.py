@@ -87,7 +87,7 @@ def test_the_compose_file_is_what_the_specification_says() -> None:
     compose = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
     schema = json.loads(COMPOSE_SCHEMA.read_text())
     jsonschema.Draft202012Validator(schema).validate(compose)
-    for file in ("notion-mcp-server/Dockerfile", "sidekey.toml", "../../Dockerfile"):
+    for file in ("notion-mcp-server/Dockerfile", "config/sidekey.toml", "../../Dockerfile"):
         assert (COMPOSE / file).exists(), file
     for name, service in compose["services"].items():
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"], name
@@ -105,6 +105,6 @@ def test_sidekey_takes_the_configuration_of_the_compose_file(tmp_path: Path) -> 
         (tmp_path / name).write_text(key)
         (tmp_path / name).chmod(0o400)
     file = tmp_path / "sidekey.toml"
-    file.write_text((COMPOSE / "sidekey.toml").read_text().replace("/run/secrets", str(tmp_path)))
+    file.write_text((COMPOSE / "config/sidekey.toml").read_text().replace("/run/secrets", str(tmp_path)))
     done = subprocess.run([binary(), "check", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

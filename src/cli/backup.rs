@@ -1,20 +1,21 @@
-//! `sidekey backup FILE`
+//! `sidekey backup FILE`, or `-` where there is no place for a file.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::admin_client::Admin;
+use super::output::remark;
 use super::restore::archive::{self, Unpacked};
 use super::{CliError, ConfigArgument, say};
 
 /// Arguments of `backup`.
 #[derive(Args)]
 pub struct Arguments {
-    /// The file to write; one that exists is never overwritten.
+    /// The file to write, `-` for standard output; one that exists is never overwritten.
     file: PathBuf,
     /// Answer in JSON: the manifest.
     #[arg(long)]
@@ -26,6 +27,9 @@ pub struct Arguments {
 /// Writes a backup, and reads it again.
 pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     let path = &arguments.file;
+    if path == Path::new("-") {
+        return to_output(arguments);
+    }
     let failed = |error: std::io::Error| CliError::Failed(format!("{}: {error}", path.display()));
     if path.symlink_metadata().is_ok() {
         return Err(CliError::Failed(format!("{} exists already; nothing was written", path.display())));
@@ -66,10 +70,24 @@ pub fn run(arguments: &Arguments) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The archive is the answer. Whoever restores it looks at it; here nothing of it is kept.
+fn to_output(arguments: &Arguments) -> Result<(), CliError> {
+    let mut output = std::io::stdout().lock();
+    if arguments.json || output.is_terminal() {
+        let why = "a backup on standard output is an archive: send it into a file, and leave out --json";
+        return Err(CliError::Usage(why.to_owned()));
+    }
+    Admin::open(&arguments.config.config)?.fetch("/v1/backup", |piece| output.write_all(piece))?;
+    output.flush().map_err(|error| CliError::Failed(format!("standard output: {error}")))?;
+    remark("no key is in it: keep the keys elsewhere (`sidekey keys status`), for without them it cannot be restored");
+    Ok(())
+}
+
 fn write(admin: &Admin, file: &mut File, new: &Path) -> Result<Unpacked, CliError> {
     let failed = |error: std::io::Error| CliError::Failed(format!("{}: {error}", new.display()));
     admin.fetch("/v1/backup", |piece| file.write_all(piece))?;
     file.sync_all().map_err(failed)?;
     // The server has signed it just now, with a key that this process need not have.
-    archive::read(new, None, &|_| Ok(())).map_err(|why| CliError::Failed(format!("{}: {why}", new.display())))
+    let again = File::open(new).map_err(failed)?;
+    archive::read(again, None, &|_| Ok(())).map_err(|why| CliError::Failed(format!("{}: {why}", new.display())))
 }

@@ -8,7 +8,7 @@
 pub mod archive;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ use crate::telemetry::audit::{Audit, Record};
 /// Arguments of `restore`.
 #[derive(Args)]
 pub struct Arguments {
-    /// The file that `sidekey backup` wrote.
+    /// The file that `sidekey backup` wrote, `-` for standard input.
     file: PathBuf,
     #[command(flatten)]
     common: CommonArguments,
@@ -91,7 +91,11 @@ fn unpack(file: &Path, into: &Path, settings: &Settings) -> Result<(Manifest, us
     let refused = |why: String| CliError::Failed(format!("{}: {why}; nothing was changed", file.display()));
     let sealer = Sealer::new(settings.keys.clone(), Arc::new(SystemRandom));
     let is_ours = |manifest: &Manifest| check_signature(manifest, &sealer);
-    let manifest = archive::read(file, Some(into), &is_ours).map_err(refused)?.manifest;
+    let source: Box<dyn Read> = match file == Path::new("-") {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(File::open(file).map_err(|error| refused(format!("it cannot be read: {error}")))?),
+    };
+    let manifest = archive::read(source, Some(into), &is_ours).map_err(refused)?.manifest;
     if !manifest.files.iter().any(archive::is_database) {
         return Err(refused("it holds no database".to_owned()));
     }

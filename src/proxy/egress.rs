@@ -468,6 +468,7 @@ impl ProxyHttp for Egress {
                 ..,
             ) => ApiOutcome::Failed,
             (Some(_), ..) => ApiOutcome::Refused,
+            (None, Some(error), _) if is_caller_gone(error) => ApiOutcome::CallerGone,
             (None, Some(_), _) | (None, None, 0) => ApiOutcome::Failed,
             (None, None, 400..=499) => ApiOutcome::ClientError,
             (None, None, 500..) => ApiOutcome::ServerError,

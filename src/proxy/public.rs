@@ -521,12 +521,13 @@ impl ProxyHttp for Public {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         if let Some(route) = &context.route {
             let outcome = match (&context.refused, status) {
                 (Some(refusal), _) if refusal.is_our_trouble() => ApiOutcome::Failed,
                 (Some(_), _) => ApiOutcome::Refused,
+                (None, 0) if error.is_some_and(is_caller_gone) => ApiOutcome::CallerGone,
                 (None, 0) => ApiOutcome::Failed,
                 (None, 400..=499) => ApiOutcome::ClientError,
                 (None, 500..) => ApiOutcome::ServerError,

@@ -24,14 +24,17 @@ pub enum ApiOutcome {
     Refused,
     /// The provider could not be reached, or did not answer in full.
     Failed,
+    /// The caller hung up before it had all of the answer: nobody else's failure.
+    CallerGone,
 }
 
-const OUTCOMES: [(ApiOutcome, &str); 5] = [
+const OUTCOMES: [(ApiOutcome, &str); 6] = [
     (ApiOutcome::Ok, "ok"),
     (ApiOutcome::ClientError, "client_error"),
     (ApiOutcome::ServerError, "server_error"),
     (ApiOutcome::Refused, "refused"),
     (ApiOutcome::Failed, "failed"),
+    (ApiOutcome::CallerGone, "caller_gone"),
 ];
 
 /// Counters of one provider's API calls, looked up once so that a call costs no look-up.
@@ -61,7 +64,7 @@ const WATCHED_REFRESHES: [&str; 8] =
     ["ok", "transient", "in_doubt", "dead", "operator", "store", "sealed", "held_back"];
 const WATCHED_CONNECTS: [&str; 5] = ["ok", "registration", "wrong_issuer", "provider_down", "store"];
 const WATCHED_RELOADS: [&str; 3] = ["applied", "unchanged", "refused"];
-const WATCHED_REFUSALS: [&str; 3] = ["handle-would-leave", "other-tenant", "foreign-host"];
+const WATCHED_REFUSALS: [&str; 4] = ["handle-would-leave", "other-tenant", "foreign-host", "token-unavailable"];
 
 /// Every metric of the process.
 pub struct Metrics {

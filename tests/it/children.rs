@@ -342,6 +342,22 @@ async fn a_child_finds_no_keys_of_others() {
     }
 }
 
+/// Who hangs up is counted as such, and not as a failure of the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_is_no_failure_of_the_server() {
+    let mut hub = Hub::start(callers()[0], "stop_grace = \"2s\"").await;
+    let alice = hub.token("alice").await;
+    hub.call(&alice, "facts", json!({})).await;
+    tokio::time::timeout(Duration::from_secs(1), hub.ask(&alice, "hang", json!({}))).await.expect_err("no answer");
+    let counted = |outcome: &str, count: u32| {
+        format!("sidekey_mcp_requests_total{{outcome=\"{outcome}\",server=\"hub\"}} {count}\n")
+    };
+    eventually("it is counted", async || hub.metrics().await.contains(&counted("caller_gone", 1))).await;
+    assert!(!hub.metrics().await.contains("outcome=\"failed\",server=\"hub\"} 1"), "{}", hub.metrics().await);
+    assert!(hub.stop().await.success());
+    hub.simulator.stop().await;
+}
+
 /// Who asks again at once is not faster than whoever looks after a child that is of no use anymore, and may be long in ending.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_at_once_waits_like_everybody() {

@@ -235,7 +235,7 @@ async fn answers_of_the_provider_pass_with_their_status_and_body() {
     for status in [200, 201, 204, 304, 400, 404, 409, 422, 429, 500, 503] {
         assert_eq!(world.call(&handle, &format!("/github/status/{status}")).await.status, status);
     }
-    let metrics = send(world.client.get(format!("http://{}/metrics", world.files.metrics))).await.text();
+    let metrics = world.metrics().await;
     for line in [
         "sidekey_api_requests_total{outcome=\"ok\",provider=\"github\"} 4",
         "sidekey_api_requests_total{outcome=\"client_error\",provider=\"github\"} 5",

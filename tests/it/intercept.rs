@@ -314,7 +314,7 @@ async fn a_tunnel_carries_tls_and_nothing_else() {
         let _ = stream.read_to_end(&mut received).await;
         assert!(received.is_empty(), "{received:?}");
     }
-    let metrics = || async { send(http().get(format!("http://{}/metrics", world.files.metrics))).await.text() };
+    let metrics = || world.metrics();
     eventually("it is counted", async || metrics().await.contains("sidekey_refusals_total{error=\"no-tls\"} 4")).await;
     world.stop().await;
 }

@@ -502,3 +502,37 @@ async fn what_is_named_and_not_there_is_told_apart() {
     }
     simulator.stop().await;
 }
+
+/// A container has no place for a file: the archive goes through pipes, and whoever restores it looks at it all the same.
+#[tokio::test]
+async fn a_backup_goes_through_pipes_as_well() {
+    let simulator = simulator(3600.0).await;
+    let (mut running, _) = connected(&simulator, &Setup::default()).await;
+    let config = running.config().to_owned();
+    let odd = sidekey(&["backup", "-", "--json", "--config", &config]).await;
+    assert_eq!(odd.status.code(), Some(2), "{}", text(&odd.stderr));
+    assert!(odd.stdout.is_empty());
+    let archive = sidekey(&["backup", "-", "--config", &config]).await;
+    assert!(archive.status.success() && text(&archive.stderr).contains("keep the keys elsewhere"));
+    running.signal(Signal::TERM).await;
+    wipe(&running.files);
+    let restore = async |input: &[u8]| {
+        let mut command = command(&["restore", "-", "--json", "--config", &config]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+        let mut stdin = child.stdin.take().expect("piped");
+        let input = input.to_owned();
+        // What is refused is not read to its end.
+        let written = tokio::spawn(async move { drop(tokio::io::AsyncWriteExt::write_all(&mut stdin, &input).await) });
+        let output = child.wait_with_output().await.expect("ended");
+        written.await.expect("no panic");
+        output
+    };
+    let cut = restore(&archive.stdout[..archive.stdout.len() / 2]).await;
+    assert_eq!(cut.status.code(), Some(1));
+    assert!(text(&cut.stderr).contains("nothing was changed"), "{}", text(&cut.stderr));
+    let restored = restore(&archive.stdout).await;
+    let told: Value = serde_json::from_slice(&restored.stdout).expect("JSON");
+    assert_eq!(told["connections"], 3, "{told} {}", text(&restored.stderr));
+    simulator.stop().await;
+}

@@ -174,7 +174,7 @@ async fn what_leads_back_to_us_is_refused_before_connecting() {
         let world = World { simulator, files, sidekey, client: http() };
         let handle = connected(&world, "github", "alice").await;
         assert_problem(&world.call(&handle, "/github/user").await, 502, "loop");
-        let metrics = send(world.client.get(format!("http://{}/metrics", world.files.metrics))).await.text();
+        let metrics = world.metrics().await;
         assert!(metrics.contains("sidekey_refusals_total{error=\"loop\"} 1"), "{metrics}");
         world.stop().await;
     }

@@ -242,6 +242,11 @@ impl World {
         status["connections"].as_array().cloned().unwrap_or_default()
     }
 
+    /// The metrics, as Prometheus reads them.
+    pub async fn metrics(&self) -> String {
+        send(self.client.get(format!("http://{}/metrics", self.files.metrics))).await.text()
+    }
+
     /// Calls the API with a handle.
     pub async fn call(&self, handle: &str, path: &str) -> Answer {
         send(self.client.get(self.egress(path)).bearer_auth(handle)).await

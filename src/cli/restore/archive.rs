@@ -1,6 +1,6 @@
 //! Reading a backup: nothing of it is written before its manifest is trusted, and no more than that says.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -22,14 +22,13 @@ const LONGEST_MANIFEST: u64 = 64 * 1024;
 /// Reads an archive to its end, and writes its files into a directory, if there is one. `trust` has its say on the manifest before
 /// anything else is looked at. The error says what is wrong with it.
 pub fn read(
-    path: &Path,
+    source: impl Read,
     into: Option<&Path>,
     trust: &dyn Fn(&Manifest) -> Result<(), String>,
 ) -> Result<Unpacked, String> {
     // Without the words of the library: they repeat what is in the file, which may be another one with secrets.
     let damaged = |error: std::io::Error| format!("it is damaged, or no backup ({})", error.kind());
-    let file = File::open(path).map_err(|error| format!("it cannot be read: {error}"))?;
-    let mut archive = tar::Archive::new(file);
+    let mut archive = tar::Archive::new(source);
     let mut entries = archive.entries().map_err(damaged)?;
     let first = entries.next().ok_or("it is empty")?.map_err(damaged)?;
     if first.path().map_err(damaged)?.as_os_str() != MANIFEST {
@@ -119,7 +118,7 @@ mod tests {
             signature: String::new(),
         };
         let path = home.join("archive.tar");
-        let mut builder = tar::Builder::new(File::create(&path).expect("made"));
+        let mut builder = tar::Builder::new(std::fs::File::create(&path).expect("made"));
         let text = serde_json::to_vec(&manifest).expect("text");
         for (name, content) in [(MANIFEST, text), (DATABASE, vec![7; 1 << 20])] {
             let mut header = tar::Header::new_gnu();
@@ -134,7 +133,8 @@ mod tests {
     fn nothing_is_written_of_an_archive_that_is_not_trusted() {
         let home = tempfile::tempdir().expect("a directory");
         let (archive, into) = (archive(home.path(), 1 << 20), home.path().join("unpacked"));
-        let why = read(&archive, Some(&into), &|_| Err("foreign".to_owned())).err();
+        let why =
+            read(std::fs::File::open(&archive).expect("there"), Some(&into), &|_| Err("foreign".to_owned())).err();
         assert_eq!((why.as_deref(), into.exists()), (Some("foreign"), false));
     }
 
@@ -142,7 +142,7 @@ mod tests {
     fn no_more_is_written_than_the_manifest_says() {
         let home = tempfile::tempdir().expect("a directory");
         let (archive, into) = (archive(home.path(), 1000), home.path().join("unpacked"));
-        let why = read(&archive, Some(&into), &|_| Ok(())).err();
+        let why = read(std::fs::File::open(&archive).expect("there"), Some(&into), &|_| Ok(())).err();
         assert_eq!(why.as_deref(), Some("sidekey.db in it is damaged: it is not what the manifest says"));
         assert_eq!(std::fs::metadata(into.join(DATABASE)).expect("there").len(), 1001);
     }

@@ -136,7 +136,7 @@ pub async fn gone(session: &mut Session) -> Box<Error> {
     loop {
         match session.as_downstream_mut().read_body_or_idle(true).await {
             Ok(_) => {}
-            Err(error) => return error,
+            Err(error) => return error.into_down(),
         }
     }
 }
