@@ -13,7 +13,7 @@ def promtool(*arguments: str) -> str:
 
 
 def test_alert_rules_are_sound() -> None:
-    assert "14 rules found" in promtool("check", "rules", "alerts.yaml")
+    assert "15 rules found" in promtool("check", "rules", "alerts.yaml")
 
 
 def test_each_alert_fires_when_it_should_and_not_otherwise() -> None:
