@@ -21,6 +21,14 @@ fn refused(text: &str) -> Vec<String> {
     settings(text).err().expect("refused")
 }
 
+/// These problems and no others, by how each begins.
+fn assert_begin(problems: &[String], expected: &[&str]) {
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(expected), "\n{problem}\n{expected}");
+    }
+}
+
 const GOOD: &str = "[store]\nkeys = ['env:KEY']\n";
 
 #[test]
@@ -186,10 +194,7 @@ environment = 'sandbox'
         "sidekey.toml:18:8: providers.google.apis: \"gmial\" is not an API of this provider; it has",
         "sidekey.toml:21:15: providers.gitlab.environment: this provider has no environments",
     ];
-    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-    for (problem, expected) in problems.iter().zip(expected) {
-        assert!(problem.starts_with(expected), "\n{problem}\n{expected}");
-    }
+    assert_begin(&problems, &expected);
     let all = problems.join("\n");
     assert!(!all.contains("my-own") && !all.contains("ghs_"), "a misplaced secret is not repeated: {all}");
 }
@@ -225,10 +230,7 @@ providers = ['github', 'gitlab']
         "sidekey.toml:15:1: servers.hub.foo: is not a known key",
         "sidekey.toml:17:8: api.keys.a.hash: ",
     ];
-    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
-    for (problem, expected) in problems.iter().zip(expected) {
-        assert!(problem.starts_with(expected), "\n{problem}\n{expected}");
-    }
+    assert_begin(&problems, &expected);
 }
 
 #[test]
