@@ -87,9 +87,14 @@ impl Listeners {
     }
 }
 
+/// Connections that wait to be accepted; `net.core.somaxconn` may say less.
+const MOST_WAITING: i32 = 4096;
+
 fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |error: std::io::Error| StartError(format!("{key}: cannot listen on {address}: {error}"));
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    // The standard library asks for 128, which a moment of many new connections fills: then some are reset.
+    rustix::net::listen(&listener, MOST_WAITING).map_err(|error| failed(error.into()))?;
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = TcpListener::from_std(listener).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
@@ -190,5 +195,19 @@ async fn secured(stream: TcpStream, tls: Option<&Acceptor>) -> Option<Stream> {
             None
         }
         Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn many_connections_at_once_wait_for_their_turn() {
+        let (listener, address) = bind("test", ([127, 0, 0, 1], 0).into()).expect("bound");
+        let connect = || std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(800));
+        let waiting: Vec<_> = (0..300).map(|_| connect()).collect();
+        assert!(waiting.iter().all(Result::is_ok), "{:?}", waiting.iter().find(|one| one.is_err()));
+        drop(listener);
     }
 }

@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -92,7 +92,7 @@ pub async fn start(options: Options) -> io::Result<Simulator> {
     let preferred: Arc<[Profile]> = preferred.collect::<io::Result<Vec<_>>>()?.into();
     let tls = options.tls.as_ref().map(acceptor).transpose()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let listener = TcpListener::bind(options.listen).await?;
+    let listener = listen(options.listen)?;
     let address = listener.local_addr()?;
     let shared = Shared::new(initial);
     let hosts = match options.hosts {
@@ -104,9 +104,17 @@ pub async fn start(options: Options) -> io::Result<Simulator> {
     Ok(Simulator { shared, address, scheme, serving, hosts })
 }
 
+/// With room for many that come at once: the usual 128 are few, and what finds no room may be reset.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
+}
+
 async fn serve_hosts(shared: &Arc<Shared>, address: SocketAddr, preferred: Arc<[Profile]>) -> io::Result<ServedHosts> {
     let authority = Authority::new().map_err(io::Error::other)?;
-    let listener = TcpListener::bind(address).await?;
+    let listener = listen(address)?;
     let address = listener.local_addr()?;
     let tls = Some(TlsAcceptor::from(authority.serving));
     let server = Server { shared: Arc::clone(shared), tls, address, by_host: true, preferred };
